@@ -1,0 +1,338 @@
+"""Every knob of a run: one frozen tree, read from TOML once. The paper's values are the defaults.
+
+`load(path, overrides)` gives a `Config`; an unknown key is refused with its nearest neighbour, the file and the line.
+Nothing else in the package has defaults for these things.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from azr.errors import ConfigError
+from sandbox.types import Limits
+
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+PAPER_FORBIDDEN = (
+    "logging", "random", "multiprocessing", "pebble", "subprocess", "threading", "datetime", "time", "hashlib", "hmac",
+    "bcrypt", "os.sys", "os.path", "sys.exit", "os.environ", "calendar",
+)  # fmt: skip
+"""The official list (azr.data_selection_strategy.banned_words), its repeated entry once."""
+
+
+class Section(BaseModel):
+    """A frozen table that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (peft). `rank = 0` trains all weights."""
+
+    rank: Annotated[int, Field(ge=0)] = 0
+    alpha: Positive = 32
+    dropout: Share = 0.0
+    target_modules: tuple[str, ...] = ()
+    """Module names; empty takes every linear layer but the head."""
+
+
+class ModelConfig(Section):
+    """Which language model is trained and how it sits in memory."""
+
+    path: str = "nano"
+    """`nano` (the embedded model), a folder, or a hub name that `transformers` can load."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """`auto`: bfloat16 on a GPU, float32 on a CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads for torch; 0 leaves torch's own choice."""
+    gradient_checkpointing: bool = True
+    lora: LoraConfig = LoraConfig()
+
+
+class SamplingConfig(Section):
+    """How completions are drawn in training."""
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_prompt_tokens: Positive = 6144
+    """A longer prompt is not asked: its task is dropped from the batch and counted."""
+    max_new_tokens: Positive = 8096
+    batch_size: Positive = 64
+    """Sequences that the local policy generates at once."""
+
+
+class TasksConfig(Section):
+    """Which task types are played and what makes a proposal fair."""
+
+    types: Annotated[tuple[str, ...], Field(min_length=1)] = ("deduction", "abduction", "induction")
+    prompts: str = "azr"
+    """Prompt set: a folder of `prompts/`, or a path to a folder of your own."""
+    equality: Literal["python", "strict"] = "python"
+    """`python`: `==`, with nan equal to nan. `strict`: types must agree too."""
+    induction_inputs: Annotated[int, Field(ge=2)] = 10
+    """N inputs that an induction proposal gives; half are shown to the solver, half are hidden."""
+    max_program_chars: Positive = 8192
+    max_message_chars: Positive = 2048
+    forbidden_modules: tuple[str, ...] = PAPER_FORBIDDEN
+    """Refused by the static check and listed in the prompts; hygiene for task quality, not the boundary."""
+    require_input: bool = True
+    """Reject programs whose entry takes no argument."""
+
+
+class SelfplayConfig(Section):
+    """One step of the game."""
+
+    proposals_per_type: Positive = 64
+    """B: proposals a type and step, and solver rollouts a type and step."""
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """n: attempts whose solve rate makes the proposer's reward."""
+    references: Annotated[int, Field(ge=0)] = 6
+    """K: past tasks shown to the proposer of a deduction or abduction task."""
+    solver_batch: Literal["separate", "attempts"] = "separate"
+    """`separate`: one fresh completion a task trains the solver (paper). `attempts`: the attempts train it as well."""
+    unlearnable_reward: Literal[0.0, -0.5] = 0.0
+    """Reward of a valid proposal whose solve rate is 0 or 1: 0.0 is the paper's equation, -0.5 the official code."""
+    duplicates: Literal["off", "zero", "rejected"] = "off"
+    """A proposal that the buffer holds already: treated as any other, rewarded 0, or rejected."""
+    train_proposer: bool = True
+    """False is the solver-only ablation: proposals are made but not trained on."""
+
+
+class BufferConfig(Section):
+    """The pools of accepted tasks."""
+
+    capacity: Positive = 16_384
+    """Tasks kept a type; the oldest leave first."""
+
+
+class SeedingConfig(Section):
+    """Where the first tasks come from."""
+
+    files: tuple[str, ...] = ()
+    """Preset seed triplets (official JSON lines form); empty lets the base model propose from the identity triplet."""
+    tasks_per_type: Positive = 256
+    max_rounds: Positive = 40
+    """Rounds of proposals after which seeding goes on with what it has."""
+
+
+class AdvantageConfig(Section):
+    """How rewards become advantages."""
+
+    estimator: Literal["trr++", "trr++-tokens", "reinforce++", "grpo", "rloo"] = "trr++"
+    """`trr++`: a baseline a cell (paper, equation 8). `trr++-tokens`: the same weighted by length (official code)."""
+
+
+class LearnerConfig(Section):
+    """One optimizer update (AdamW, constant rate)."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    betas: tuple[Share, Share] = (0.9, 0.999)
+    weight_decay: NonNegative = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    updates_per_step: Positive = 1
+    """Minibatches that a step's samples are split into, one optimizer step each; 1 is fully on-policy."""
+    clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    clip_high: Annotated[float, Field(gt=0)] = 0.28
+    dual_clip: Annotated[float, Field(gt=1)] = 3.0
+    entropy_coef: NonNegative = 0.001
+    kl_coef: NonNegative = 0.0
+    """Weight of the KL divergence to the frozen start model; 0 loads no reference."""
+    micro_batch_tokens: Positive = 16_384
+    """Tokens, padding included, in one forward and backward pass."""
+
+
+class SandboxConfig(Section):
+    """The executor."""
+
+    backend: Literal["docker"] = "docker"
+    image: str = "azr-sandbox"
+    """Image name; `azr image build` makes the default one from this machine's Python."""
+    runtime: str = ""
+    """Docker runtime (`runsc` for gVisor); empty takes the engine's default."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Containers per hash seed; 0 takes one per two cores, at least one."""
+    wall_s: Annotated[float, Field(gt=0)] = Limits().wall_s
+    cpu_s: Annotated[float, Field(gt=0)] = Limits().cpu_s
+    memory_mib: Positive = Limits().memory_mib
+    output_bytes: Positive = Limits().output_bytes
+    processes: Positive = Limits().processes
+    open_files: Positive = Limits().open_files
+
+    def limits(self) -> Limits:
+        return Limits(
+            wall_s=self.wall_s,
+            cpu_s=self.cpu_s,
+            memory_mib=self.memory_mib,
+            output_bytes=self.output_bytes,
+            processes=self.processes,
+            open_files=self.open_files,
+        )
+
+
+class EvaluationConfig(Section):
+    """Held-out accuracy during training."""
+
+    tasks: str = ""
+    """`nano` (the embedded held-out set) or a file of JSON lines in the form of `azr verify`; empty evaluates nothing."""
+    every: Annotated[int, Field(ge=0)] = 10
+    """Steps between evaluations, beside the first and the last; 0 keeps only these two."""
+    tasks_per_type: Annotated[int, Field(ge=0)] = 0
+    """How many of the set during training, a type; 0 takes all. The first and the last evaluation always take all."""
+
+
+class CheckpointConfig(Section):
+    """What a run keeps to go on from."""
+
+    every: Positive = 10
+    keep: Positive = 2
+    """Checkpoints kept; at least the one before the newest is wanted in case the newest is damaged."""
+
+
+class SinksConfig(Section):
+    """Where metrics go beside `metrics.jsonl`."""
+
+    tensorboard: bool = False
+    wandb: bool = False
+    wandb_project: str = "azr"
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    steps: Positive = 500
+    model: ModelConfig = ModelConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    tasks: TasksConfig = TasksConfig()
+    selfplay: SelfplayConfig = SelfplayConfig()
+    buffer: BufferConfig = BufferConfig()
+    seeding: SeedingConfig = SeedingConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    learner: LearnerConfig = LearnerConfig()
+    sandbox: SandboxConfig = SandboxConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    sinks: SinksConfig = SinksConfig()
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a TOML file with `key.sub=value` overrides on top.
+
+    Raises:
+        ConfigError: no such file, no TOML, an unknown key or an unusable value; the message names file and line.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the config {path}: {error}. Ready-made ones lie in configs/.") from error
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    origins: dict[str, str] = {}
+    for override in overrides:
+        key, value = parse_override(override)
+        _set(table, key, value)
+        origins[key] = f"--set {override}"
+    return _build(table, path=path, text=text, origins=origins)
+
+
+def parse_override(override: str) -> tuple[str, Any]:
+    """`learner.learning_rate=3e-4` -> its key and its value read as TOML, or as a string where that fails.
+
+    Raises:
+        ConfigError: there is no `=`.
+    """
+    key, equals, value = override.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {override}: write it as key.sub=value, for example --set learner.learning_rate=3e-4")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def dump(config: Config) -> str:
+    """The resolved config as TOML; `load` gives the same config back."""
+    return tomli_w.dumps(json.loads(config.model_dump_json()))
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    """Every dotted key of the tree."""
+    for name, info in section.model_fields.items():
+        kind = info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from known_keys(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _set(table: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = table.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {parent} is a value, not a table")
+        table = cast(dict[str, Any], inner)
+    table[last] = value
+
+
+def _build(table: dict[str, Any], *, path: Path, text: str, origins: dict[str, str]) -> Config:
+    try:
+        return Config.model_validate(table)
+    except ValidationError as error:
+        lines = [_explain(detail, path=path, text=text, origins=origins) for detail in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def _explain(detail: ErrorDetails, *, path: Path, text: str, origins: dict[str, str]) -> str:
+    key = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
+    where = origins.get(key) or f"{path}{_line_of(text, key)}"
+    if detail["type"] != "extra_forbidden":
+        return f"{where}: {key} = {detail['input']!r}: {detail['msg']}"
+    return f"{where}: there is no key `{key}`{_nearest(key)}"
+
+
+def _nearest(key: str) -> str:
+    """The known key that the wrong one most likely means: the same table first, then the same last name elsewhere."""
+    keys = list(known_keys())
+    sections = [name for name in Config.model_fields if "." not in name]
+    close = difflib.get_close_matches(key, keys + sections, n=1, cutoff=0.75)
+    if not close:
+        last_names = {known.rsplit(".", 1)[-1]: known for known in keys}
+        close = [last_names[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last_names, n=1, cutoff=0.6)]
+    if not close:
+        return "; azr/config.py lists them all"
+    return f"; did you mean `{close[0]}`?"
+
+
+def _line_of(text: str, key: str) -> str:
+    """`:12`, the line that sets the key; empty where it cannot be told."""
+    *parents, last = key.split(".")
+    table: list[str] = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        header = re.match(r"\s*\[\s*([^\]]+?)\s*\]", line)
+        if header:
+            table = header[1].split(".")
+            if table == [*parents, last]:
+                return f":{number}"
+        assigned = re.match(r"\s*([\w.\-\"]+)\s*=", line)
+        if assigned and [*table, *assigned[1].replace('"', "").split(".")] == [*parents, last]:
+            return f":{number}"
+    return ""
+
+

@@ -1,0 +1,62 @@
+"""What self-play asks of a policy: sample, learn, be saved. Local, scripted and distributed ones look alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from azr.types import Completion, TrainingSample
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How completions are drawn."""
+
+    temperature: float
+    """0 is greedy."""
+    top_p: float
+    max_new_tokens: int
+    num_samples: int = 1
+    """Completions a prompt."""
+
+
+class Policy(Protocol):
+    """The language model being trained: something to sample from that also learns."""
+
+    async def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
+        """`num_samples` completions for each prompt, in the order of the prompts.
+
+        Raises:
+            PolicyError: the model cannot generate.
+        """
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a prompt in tokens."""
+        ...
+
+    async def update(self, samples: Sequence[TrainingSample]) -> Mapping[str, float]:
+        """Learn from one step's samples; returns the learner's metrics (`loss`, `entropy`, `grad_norm`, ...).
+
+        Raises:
+            PolicyError: the update gave a value that is not finite; the weights are those from before it.
+        """
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights, optimizer and random state into an existing, empty folder."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Become exactly what `save` wrote.
+
+        Raises:
+            CheckpointError: the folder is incomplete or damaged.
+        """
+        ...
+
+    def export(self, folder: Path) -> None:
+        """Write the model and its tokenizer alone, in the form that `transformers` loads."""
+        ...

@@ -1,0 +1,143 @@
+"""The nouns of self-play: what passes from room to room. All are frozen and complete when they are made.
+
+A filled-in example, one deduction task from first prompt to gradient::
+
+    Prompt(text="...", cell=Cell(Role.PROPOSER, "deduction"))
+    Completion(text="</think><answer>...", prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(-0.1, -2.0, -0.4), ...)
+    Task(task_type="deduction", program="def f(x):\n return sorted(x)", examples=(Example("[3, 1]", "[1, 3]"),), message="")
+    Rollout(cell=..., group="41", outcome=Outcome(Verdict.CORRECT, ""), reward=1.0, ...)
+    TrainingSample(cell=..., prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(...), advantage=0.7)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class Role(StrEnum):
+    """What the policy is asked to be."""
+
+    PROPOSER = "proposer"
+    SOLVER = "solver"
+
+    @property
+    def verb(self) -> str:
+        """`propose` or `solve`: the folder of its prompts and the prefix of its metrics."""
+        return "propose" if self is Role.PROPOSER else "solve"
+
+
+class Cell(NamedTuple):
+    """One (role, task type) pair: the key of prompts, baselines and metrics. Three task types make six cells."""
+
+    role: Role
+    task_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Text that the policy is to continue."""
+
+    text: str
+    cell: Cell
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the policy sampled after a prompt."""
+
+    text: str
+    """The sampled tokens as text, without the end-of-sequence token."""
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    """Sampled tokens, the end-of-sequence token included when it was sampled."""
+    sampling_logprobs: tuple[float, ...]
+    """Log-probability of each sampled token under the distribution that it was drawn from; as long as `token_ids`."""
+    is_truncated: bool
+    """True when the token limit ended the completion."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One run of a program, both sides as canonical value text (see `sandbox.values`)."""
+
+    input: str
+    """The argument list, comma separated: `[3, 1], 'a'`."""
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A validated puzzle: a program and its runs. Which part is hidden is what the task type says."""
+
+    task_type: str
+    program: str
+    """Source text that defines the entry function `f`."""
+    examples: tuple[Example, ...]
+    """One run for deduction and abduction; the shown half, then the hidden half, for induction."""
+    message: str
+    """The proposer's hint in an induction task; empty for the others."""
+
+    @property
+    def task_id(self) -> str:
+        """Content hash: the same task has the same id in every run."""
+        parts = [self.task_type, self.program, self.message]
+        parts += [side for example in self.examples for side in (example.input, example.output)]
+        sized = "".join(f"{len(part)}:{part}" for part in parts)
+        return hashlib.sha256(sized.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+class Verdict(StrEnum):
+    """What became of one completion."""
+
+    MALFORMED = "malformed"
+    """The reply could not be read: the format is wrong or a part is missing."""
+    REJECTED = "rejected"
+    """A proposal that was read but is not a fair task."""
+    ACCEPTED = "accepted"
+    WRONG = "wrong"
+    CORRECT = "correct"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The verdict on one completion and why."""
+
+    verdict: Verdict
+    reason: str
+    """Short machine-readable cause (`timeout`, `nondeterministic`, `no answer tag`); empty when all went well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One prompt, its completion, what became of it and what it earned."""
+
+    prompt: Prompt
+    completion: Completion
+    group: str
+    """Rollouts that share it answered the same prompt: the unit of GRPO's and RLOO's baselines."""
+    outcome: Outcome
+    reward: float
+    task_id: str
+    """The task proposed or solved; empty for a proposal that never became one."""
+
+    @property
+    def cell(self) -> Cell:
+        return self.prompt.cell
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.completion.token_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSample:
+    """What the learner sees of one rollout."""
+
+    cell: Cell
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    sampling_logprobs: tuple[float, ...]
+    advantage: float

@@ -1,0 +1,134 @@
+"""What goes into the sandbox, what comes out, and who promises it.
+
+::
+
+    SandboxError                 our fault or the host's: never a wrong answer, always an exception that travels
+    ├── EngineUnavailable        no Docker engine answers
+    ├── ImageMissing             the sandbox image is not there
+    └── SandboxBroken            containers keep dying although they are replaced
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import TracebackType
+from typing import Protocol, Self
+
+
+class SandboxError(Exception):
+    """The sandbox itself failed; no verdict may be drawn from it."""
+
+
+class EngineUnavailable(SandboxError):
+    """No Docker engine answers; the message says how to get one."""
+
+
+class ImageMissing(SandboxError):
+    """The sandbox image is not there; the message says how to build it."""
+
+
+class SandboxBroken(SandboxError):
+    """Containers die again and again although they are replaced."""
+
+
+class Status(StrEnum):
+    """What became of a program, as the supervisor measured it."""
+
+    OK = "ok"
+    ERROR = "error"
+    """The program raised, or ended without handing over a value."""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT_LIMIT = "output_limit"
+    KILLED = "killed"
+    """A signal ended it, or it took its container down twice."""
+    NOT_A_VALUE = "not_a_value"
+    """It returned something that is no canonical value."""
+    SYNTAX_ERROR = "syntax_error"
+    FORBIDDEN = "forbidden"
+    """The static policy found a forbidden module or name; nothing was run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one call of a program may use."""
+
+    wall_s: float = 2.0
+    cpu_s: float = 2.0
+    memory_mib: int = 256
+    """Address space that the program may add to the bare interpreter's."""
+    output_bytes: int = 64 * 1024
+    """Longest canonical value text; also what is kept of printed text."""
+    processes: int = 16
+    open_files: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One program and the inputs to call it with; every input runs in a fresh process."""
+
+    program: str
+    inputs: tuple[str, ...]
+    """Argument lists as source text: `[3, 1], 'a'`. Evaluated in an empty namespace in a process of their own."""
+    entry: str = "f"
+    limits: Limits = field(default_factory=Limits)
+    forbidden: tuple[str, ...] = ()
+    """Dotted module names that the static policy refuses; empty switches it off."""
+    seed_slot: int = 0
+    """Which PYTHONHASHSEED family runs it: 0 or 1. A determinism check uses both."""
+    calls: int = 1
+    """How often the entry is called on each input in the same process; all calls' values are compared by the host."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What one input gave."""
+
+    status: Status
+    input: str
+    """The canonical text of the argument list as evaluated; empty when the input itself failed."""
+    value: str
+    """Canonical text of the returned value; empty unless `status` is ok."""
+    error: str
+    """Exception type and message, bounded and untrusted; empty when ok."""
+    is_repeatable: bool = True
+    """False when `calls` > 1 and the calls in one process disagreed."""
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What became of a job. `status` is the first status that is not ok, else ok."""
+
+    status: Status
+    results: tuple[RunResult, ...]
+    wall_s: float
+    cpu_s: float
+    peak_memory_mib: float
+
+    @property
+    def ok(self) -> bool:
+        return self.status is Status.OK
+
+
+class Executor(Protocol):
+    """Runs jobs in isolation. Every backend passes the same contract tests (`tests/sandbox/contract.py`)."""
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        """Run all jobs, many in flight; executions come back in the order of the jobs.
+
+        Raises:
+            SandboxError: the sandbox failed; programs cannot cause it short of a bug here.
+        """
+        ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
