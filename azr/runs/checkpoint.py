@@ -1,0 +1,197 @@
+"""Checkpoints: whole or not there, checked before they are used.
+
+A save writes into a hidden folder, lists every file with size and SHA-256 in a manifest, makes it durable and moves
+it to its name in one rename. A kill at any moment leaves the checkpoints from before as they were.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from azr.errors import RunError
+from azr.runs.files import disk_faults, sync_folder, write_atomically
+
+MANIFEST = "manifest.json"
+_UNFINISHED = ".unfinished-"
+_NOTHING_LEFT_BYTES = 2**20
+_NAME = re.compile(r"step-(\d{6,})")
+
+logger = logging.getLogger(__name__)
+
+
+class SavedFile(BaseModel):
+    """What the manifest says of one file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    sha256: str
+    num_bytes: Annotated[int, Field(ge=0)]
+
+
+class Manifest(BaseModel):
+    """What a checkpoint must hold to be whole."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    step: int
+    files: dict[str, SavedFile]
+    """By path inside the checkpoint, with forward slashes."""
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint that was verified."""
+
+    step: int
+    folder: Path
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+class CheckpointStore:
+    """The newest `keep` checkpoints of a run."""
+
+    def __init__(self, folder: Path, keep: int, *, free_bytes: Callable[[Path], int] = _free_bytes) -> None:
+        self._folder = folder
+        self._keep = keep
+        self._free_bytes = free_bytes
+
+    def save(self, step: int, write: Callable[[Path], None]) -> Path:
+        """Have `write` fill an empty folder and keep it as this step's checkpoint; older ones beyond `keep` go.
+
+        Raises:
+            RunError: the disk is full or refuses; the checkpoints from before are intact.
+        """
+        unfinished = self._folder / f"{_UNFINISHED}{step}"
+        with disk_faults(f"save the checkpoint of step {step} in {self._folder}"):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._remove_unfinished()
+            self._require_room(step)
+            try:
+                unfinished.mkdir()
+                self._fill(unfinished, write)
+                _seal(unfinished, step)
+                saved = self._publish(unfinished, step)
+            finally:
+                shutil.rmtree(unfinished, ignore_errors=True)
+            self._prune(step)
+        return saved
+
+    def latest(self) -> Checkpoint | None:
+        """The newest intact checkpoint, None without one. Damaged ones are passed over with a warning."""
+        for step, folder in reversed(self._saved()):
+            fault = find_damage(folder, step)
+            if not fault:
+                return Checkpoint(step, folder)
+            logger.warning("the checkpoint %s is damaged and passed over: %s", folder, fault)
+        return None
+
+    def _saved(self) -> list[Checkpoint]:
+        if not self._folder.is_dir():
+            return []
+        named = ((_NAME.fullmatch(entry.name), entry) for entry in self._folder.iterdir())
+        return sorted(Checkpoint(int(match[1]), entry) for match, entry in named if match)
+
+    def _remove_unfinished(self) -> None:
+        for leftover in self._folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(leftover)
+
+    def _require_room(self, step: int) -> None:
+        """The checkpoint before tells what this one needs: better said now than after half an hour of writing."""
+        saved = self._saved()
+        if not saved:
+            return
+        needed = sum(file.stat().st_size for file in saved[-1].folder.rglob("*") if file.is_file())
+        free = self._free_bytes(self._folder)
+        if free < needed:
+            raise RunError(
+                f"no room for the checkpoint of step {step} in {self._folder}: it needs about "
+                f"{needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free. Free some space, "
+                f"then go on with --resume from step {saved[-1].step}, which is intact."
+            )
+
+    def _fill(self, unfinished: Path, write: Callable[[Path], None]) -> None:
+        try:
+            write(unfinished)
+        except Exception as error:  # torch and safetensors report a full disk with errors of their own
+            if self._free_bytes(self._folder) < _NOTHING_LEFT_BYTES:
+                raise OSError(errno.ENOSPC, "the disk is full") from error
+            raise
+
+    def _publish(self, unfinished: Path, step: int) -> Path:
+        named = self._folder / f"step-{step:06d}"
+        if named.exists():  # damaged, else training would have gone on from it
+            discarded = self._folder / f"{_UNFINISHED}{step}-replaced"
+            named.rename(discarded)
+        unfinished.rename(named)
+        sync_folder(self._folder)
+        self._remove_unfinished()
+        return named
+
+    def _prune(self, step: int) -> None:
+        """Those beyond `step` were damaged when training went on from before them."""
+        saved = self._saved()
+        reached = [checkpoint for checkpoint in saved if checkpoint.step <= step]
+        for checkpoint in saved:
+            if checkpoint not in reached[-self._keep :]:
+                shutil.rmtree(checkpoint.folder)
+
+
+def find_damage(folder: Path, step: int) -> str:
+    """Why the checkpoint cannot be used; empty when it is whole."""
+    try:
+        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        return f"no readable {MANIFEST} ({error.strerror})"
+    except ValidationError as error:
+        return f"{MANIFEST} is damaged ({error.errors()[0]['msg']})"
+    if manifest.step != step:
+        return f"{MANIFEST} is of step {manifest.step}"
+    faults = (_file_damage(folder / name, expected) for name, expected in manifest.files.items())
+    return next((fault for fault in faults if fault), "")
+
+
+def _file_damage(path: Path, expected: SavedFile) -> str:
+    try:
+        num_bytes = path.stat().st_size
+        if num_bytes != expected.num_bytes:
+            return f"{path.name} has {num_bytes} bytes instead of {expected.num_bytes}"
+        if _sha256(path) != expected.sha256:
+            return f"the content of {path.name} does not match its SHA-256"
+    except (OSError, ValueError) as error:
+        return f"cannot read {path.name!r} ({error})"
+    return ""
+
+
+def _seal(folder: Path, step: int) -> None:
+    """Write the manifest and make everything durable."""
+    files: dict[str, SavedFile] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir():
+            sync_folder(path)
+            continue
+        _sync(path)
+        saved = SavedFile(sha256=_sha256(path), num_bytes=path.stat().st_size)
+        files[path.relative_to(folder).as_posix()] = saved
+    write_atomically(folder / MANIFEST, Manifest(step=step, files=files).model_dump_json().encode("utf-8"))
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,91 @@
+"""metrics.jsonl: one line a step, safe against a kill at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from azr.errors import RunError
+from azr.runs.files import disk_faults, write_atomically
+from azr.runs.sinks import Sink
+
+
+class MetricsLog:
+    """Appends to the file and passes every step on to the sinks."""
+
+    def __init__(self, path: Path, sinks: Sequence[Sink] = ()) -> None:
+        self._path = path
+        self._sinks = tuple(sinks)
+        _drop_half_line(path)
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one step durably; nan and infinities become null.
+
+        Raises:
+            RunError: the disk refuses.
+        """
+        finite = {key: _finite(value) for key, value in values.items() if key != "step"}
+        line = json.dumps({"step": step, **finite}, allow_nan=False) + "\n"
+        with disk_faults(f"write {self._path}"), self._path.open("ab") as file:
+            file.write(line.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        for sink in self._sinks:
+            sink.write(step, {key: value for key, value in finite.items() if value is not None})
+
+    def truncate_after(self, step: int) -> None:
+        """Forget the steps after `step`: they are about to be done again.
+
+        Raises:
+            RunError: the disk refuses, or a line in the middle cannot be read.
+        """
+        if not self._path.exists():
+            return
+        kept = [line for line, values in _lines(self._path) if values["step"] <= step]
+        with disk_faults(f"rewrite {self._path}"):
+            write_atomically(self._path, b"".join(line + b"\n" for line in kept))
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+
+
+def read(path: Path) -> list[dict[str, float]]:
+    """Every step's values, `step` among them; null is nan. A half-written last line is passed over.
+
+    Raises:
+        RunError: the file cannot be read, or a line before the last is damaged.
+    """
+    return [{key: math.nan if value is None else value for key, value in values.items()} for _, values in _lines(path)]
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    with disk_faults(f"read {path}"):
+        *whole, _half = path.read_bytes().split(b"\n")
+    for number, line in enumerate(whole, start=1):
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise RunError(f"{path}:{number} is damaged ({error}); delete the line to read the rest") from error
+        if not isinstance(values, dict) or "step" not in values:
+            raise RunError(f"{path}:{number} is no line of metrics; delete it to read the rest")
+        yield line, values
+
+
+def _drop_half_line(path: Path) -> None:
+    """A kill while appending leaves a line without its end; the next line must not be glued to it."""
+    if not path.exists():
+        return
+    with disk_faults(f"mend {path}"):
+        content = path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        if end != len(content):
+            os.truncate(path, end)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
