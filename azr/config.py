@@ -243,12 +243,16 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Config:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    origins: dict[str, str] = {}
-    for override in overrides:
-        key, value = parse_override(override)
-        _set(table, key, value)
-        origins[key] = f"--set {override}"
-    return _build(table, path=path, text=text, origins=origins)
+    return _build(table, overrides, path=path, text=text)
+
+
+def defaults(overrides: Sequence[str] = ()) -> Config:
+    """The paper's values with `key.sub=value` overrides on top.
+
+    Raises:
+        ConfigError: an unknown key or an unusable value.
+    """
+    return _build({}, overrides, path=Path("defaults"), text="")
 
 
 def parse_override(override: str) -> tuple[str, Any]:
@@ -291,7 +295,12 @@ def _set(table: dict[str, Any], key: str, value: Any) -> None:
     table[last] = value
 
 
-def _build(table: dict[str, Any], *, path: Path, text: str, origins: dict[str, str]) -> Config:
+def _build(table: dict[str, Any], overrides: Sequence[str], *, path: Path, text: str) -> Config:
+    origins: dict[str, str] = {}
+    for override in overrides:
+        key, value = parse_override(override)
+        _set(table, key, value)
+        origins[key] = f"--set {override}"
     try:
         return Config.model_validate(table)
     except ValidationError as error:
@@ -334,5 +343,3 @@ def _line_of(text: str, key: str) -> str:
         if assigned and [*table, *assigned[1].replace('"', "").split(".")] == [*parents, last]:
             return f":{number}"
     return ""
-
-

@@ -1,0 +1,93 @@
+"""The composition root: a config becomes task types, an executor, a policy and a game. Nothing else builds these."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
+from azr.policies.base import Policy, Sampling
+from azr.prompts import PromptSet
+from azr.selfplay.absolute_zero import Game, Generate
+from azr.selfplay.buffer import Buffer, task_key
+from azr.tasks.base import Rules, TaskType
+from azr.tasks.registry import make_task_types
+from azr.types import Completion, Task
+from sandbox.docker import DockerExecutor
+from sandbox.types import Executor
+
+
+def make_rules(tasks: TasksConfig, sandbox: SandboxConfig) -> Rules:
+    """What the task types are held to.
+
+    Raises:
+        ConfigError: the prompt set is not there.
+    """
+    return Rules(
+        prompts=PromptSet(tasks.prompts),
+        limits=sandbox.limits(),
+        forbidden=tasks.forbidden_modules,
+        is_strict=tasks.equality == "strict",
+        num_inputs=tasks.induction_inputs,
+        max_program_chars=tasks.max_program_chars,
+        max_message_chars=tasks.max_message_chars,
+        require_input=tasks.require_input,
+    )
+
+
+def make_types(config: Config) -> dict[str, TaskType]:
+    """The run's task types.
+
+    Raises:
+        PluginError: a name does not resolve.
+        ConfigError: the prompt set is not there.
+    """
+    return make_task_types(config.tasks.types, make_rules(config.tasks, config.sandbox))
+
+
+def make_executor(sandbox: SandboxConfig) -> Executor:
+    """An executor that is not started yet: use it with `async with`."""
+    return DockerExecutor(sandbox.image, workers=sandbox.workers, runtime=sandbox.runtime)
+
+
+def make_policy(config: Config) -> Policy:
+    """The policy, loaded.
+
+    Raises:
+        PolicyError: the model is not there or does not load; or torch is not installed.
+    """
+    from azr.policies.local import LocalPolicy
+
+    return LocalPolicy(config.model, config.learner, config.sampling, config.seed)
+
+
+def make_game(
+    config: Config,
+    *,
+    policy: Policy,
+    executor: Executor,
+    task_types: dict[str, TaskType],
+    held_out: list[Task],
+) -> Game:
+    """A game with an empty buffer."""
+    return Game(
+        config=config.selfplay,
+        task_types=task_types,
+        generate=sampler(policy, config.sampling),
+        executor=executor,
+        buffer=Buffer(config.tasks.types, config.buffer.capacity),
+        rng=random.Random(config.seed),
+        fits=lambda text: policy.count_tokens(text) <= config.sampling.max_prompt_tokens,
+        held_out=frozenset(task_key(task) for task in held_out),
+    )
+
+
+def sampler(policy: Policy, sampling: SamplingConfig, *, temperature: float | None = None) -> Generate:
+    """The policy as self-play and evaluation see it: prompts in, completions out; temperature 0 is greedy."""
+    drawn_at = sampling.temperature if temperature is None else temperature
+
+    async def generate(prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
+        how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples)
+        return await policy.generate(prompts, how)
+
+    return generate

@@ -1,0 +1,178 @@
+"""The command line: one command a user types is one function here. No logic, and no heavy import before it is needed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from azr.errors import AzrError
+from sandbox.types import SandboxError
+
+app = typer.Typer(
+    name="azr",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Absolute Zero self-play: one language model invents code-reasoning tasks, a Docker-isolated sandbox checks
+them, the same model solves them, and both roles are trained from what really ran.
+
+Start with [bold]azr train configs/nano.toml[/bold]: the whole loop on a laptop, in minutes.""",
+)
+image_app = typer.Typer(no_args_is_help=True, help="The sandbox image.")
+nano_app = typer.Typer(no_args_is_help=True, help="The embedded nano model: a stand-in for a pretrained LLM.")
+app.add_typer(image_app, name="image")
+app.add_typer(nano_app, name="nano")
+
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one config key, e.g. --set sandbox.wall_s=5. Repeatable."
+    ),
+]
+Input = Annotated[Path, typer.Option("--input", help="File of JSON lines; - is standard input.")]
+Output = Annotated[Path, typer.Option("--output", help="File to write, one line per input line; - is standard output.")]
+Backend = Annotated[str, typer.Option(help="Isolation to run in: docker.")]
+STDIO = Path("-")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="TOML file; ready-made ones lie in configs/.")],
+    run_dir: Annotated[
+        Path | None, typer.Option(help="Where everything of the run goes; default runs/<config>-seed<seed>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the run directory's newest checkpoint.")] = False,
+    overrides: Overrides = [],  # noqa: B006  # typer reads the default, nobody mutates it
+    steps: Annotated[int | None, typer.Option(help="Short for --set steps=N.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Short for --set seed=S.")] = None,
+) -> None:
+    """Run self-play training.
+
+    Ctrl-C finishes the step, writes a checkpoint and stops; the same command with --resume goes on exactly there.
+    The run directory holds config.toml, metrics.jsonl, run.db, checkpoints/, log.txt and learning_curve.png.
+    """
+    from azr.launch import run_training
+
+    short = [f"{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
+    raise typer.Exit(run_training(config, run_dir, overrides=[*overrides, *short], resume=resume))
+
+
+@app.command(name="eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run directory (its newest checkpoint), a model folder, or `nano`.")],
+    tasks: Annotated[str, typer.Option(help="`nano`, or JSON lines of tasks as `azr verify` takes them.")] = "",
+    temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
+    thinking: Annotated[
+        str,
+        typer.Option(help="free: as the policy likes; off: the thought is closed for it; forced: it may not be empty."),
+    ] = "free",
+    config: Annotated[Path | None, typer.Option(help="Config to use for a model that is not a run.")] = None,
+    overrides: Overrides = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure held-out accuracy: every task solved once, judged as in training."""
+    from azr.launch import run_evaluation
+
+    run_evaluation(
+        model, tasks, temperature=temperature, thinking=thinking, config=config, overrides=overrides, as_json=as_json
+    )
+
+
+@app.command(name="exec")
+def execute(
+    source: Input = STDIO,
+    target: Output = STDIO,
+    backend: Backend = "docker",
+    policy: Annotated[
+        bool, typer.Option("--policy/--no-policy", help="Refuse forbidden modules before running.")
+    ] = True,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Run programs in the sandbox.
+
+    In, a line each: {"id", "program", "inputs": ["1, 'a'"], "entry": "f"}; an input is an argument list as source.
+    Out: {"id", "status", "results": [{"status", "value", "error"}], "wall_s"}.
+    """
+    from azr.launch import run_exec
+
+    raise typer.Exit(run_exec(source, target, backend=backend, overrides=overrides, applies_policy=policy))
+
+
+@app.command()
+def validate(
+    source: Input = STDIO,
+    target: Output = STDIO,
+    backend: Backend = "docker",
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Send proposals through the gate: do they run, return a value, deterministically?
+
+    In: {"id", "task_type": "deduction"|"abduction", "program", "input"} or {..., "induction", "inputs", "message"}.
+    Out: {"id", "accepted", "reason", "outputs"}.
+    """
+    from azr.launch import run_validate
+
+    raise typer.Exit(run_validate(source, target, backend=backend, overrides=overrides))
+
+
+@app.command()
+def verify(
+    source: Input = STDIO,
+    target: Output = STDIO,
+    backend: Backend = "docker",
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Judge answers to tasks.
+
+    In: the task ("task_type", "program", "input"/"inputs", "output"/"outputs", "message") and "answer".
+    Out: {"id", "correct", "reason"}.
+    """
+    from azr.launch import run_verify
+
+    raise typer.Exit(run_verify(source, target, backend=backend, overrides=overrides))
+
+
+@image_app.command("build")
+def image_build(
+    name: Annotated[str, typer.Option(help="Name to give the image.")] = "azr-sandbox",
+    base: Annotated[
+        str, typer.Option(help="Named base image, e.g. python:3.11-slim; empty builds from this machine's own Python.")
+    ] = "",
+) -> None:
+    """Build the sandbox image; without --base no registry is needed."""
+    from azr.launch import build_image
+
+    build_image(name, base)
+
+
+@nano_app.command("pretrain")
+def nano_pretrain(
+    folder: Annotated[Path, typer.Argument(help="Where the weights go.")],
+    seed: Annotated[int, typer.Option(help="Random seed; the shipped weights are seed 0.")] = 0,
+) -> None:
+    """Pretrain the nano base anew, as the shipped weights were made: at most 20 CPU minutes."""
+    from azr.launch import pretrain_nano
+
+    pretrain_nano(folder, seed)
+
+
+def main() -> None:
+    """Entry point: errors that we foresaw are one paragraph and a non-zero exit code."""
+    try:
+        app()
+    except (AzrError, SandboxError) as error:
+        from rich.console import Console
+        from rich.text import Text
+
+        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)))
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

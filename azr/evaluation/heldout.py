@@ -1,0 +1,139 @@
+"""Held-out accuracy: fixed tasks that self-play never trains on, solved once each and judged like any answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, cast
+
+from azr.errors import InputError, Malformed
+from azr.tasks.base import TaskType
+from azr.tasks.parsing import has_thought
+from azr.types import Completion, Example, Outcome, Task, Verdict
+from sandbox.types import Executor
+
+Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
+"""(prompts, completions a prompt) -> completions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What the policy reached on the tasks of one type."""
+
+    num_tasks: int
+    accuracy: float
+    thinks: float
+    """Share of replies with a thought."""
+    accuracy_thinking: float
+    """Accuracy among the replies with a thought; 0 when there were none."""
+    length: float
+    """Mean tokens a reply."""
+
+
+def nano_heldout() -> Path:
+    """The held-out set of the embedded model."""
+    return Path(__file__).parent.parent / "nano" / "heldout.jsonl"
+
+
+def load_tasks(name: str) -> list[Task]:
+    """`nano`, or a file of JSON lines in the form of `azr verify` without answers.
+
+    Raises:
+        InputError: the file cannot be read; names file and line.
+    """
+    path = nano_heldout() if name == "nano" else Path(name)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the evaluation tasks {path}: {error}") from error
+    tasks: list[Task] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            tasks.append(read_task(cast(dict[str, Any], json.loads(line))))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path}:{number} is no task: {error!r}") from error
+    return tasks
+
+
+def read_task(row: Mapping[str, Any]) -> Task:
+    """A task from its JSON form.
+
+    Raises:
+        KeyError, TypeError, ValueError: a field is missing or has the wrong type.
+    """
+    inputs = row["inputs"] if "inputs" in row else [row["input"]]
+    outputs = row["outputs"] if "outputs" in row else [row["output"]]
+    for text in (row["task_type"], row["program"], row.get("message", ""), *inputs, *outputs):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is not text")
+    examples = tuple(Example(i, o) for i, o in zip(inputs, outputs, strict=True))
+    return Task(row["task_type"], row["program"], examples, row.get("message") or "")
+
+
+def first_per_type(tasks: Sequence[Task], count: int) -> list[Task]:
+    """The first `count` tasks of each type; all of them for 0."""
+    if count == 0:
+        return list(tasks)
+    taken: dict[str, int] = {}
+    chosen: list[Task] = []
+    for task in tasks:
+        taken[task.task_type] = taken.get(task.task_type, 0) + 1
+        if taken[task.task_type] <= count:
+            chosen.append(task)
+    return chosen
+
+
+async def evaluate(
+    tasks: Sequence[Task], task_types: Mapping[str, TaskType], *, generate: Generate, executor: Executor
+) -> dict[str, Score]:
+    """Scores by task type, in the order in which the types appear.
+
+    Raises:
+        SandboxError: the sandbox failed.
+    """
+    replies = [group[0] for group in await generate([task_types[t.task_type].solve_prompt(t) for t in tasks], 1)]
+    outcomes = await asyncio.gather(
+        *(_judge(task_types[t.task_type], t, r.text, executor) for t, r in zip(tasks, replies, strict=True))
+    )
+    judged = list(zip(tasks, replies, outcomes, strict=True))
+    return {
+        name: _score([(reply, outcome) for task, reply, outcome in judged if task.task_type == name])
+        for name in dict.fromkeys(task.task_type for task in tasks)
+    }
+
+
+async def _judge(task_type: TaskType, task: Task, reply: str, executor: Executor) -> Outcome:
+    try:
+        answer = task_type.parse_answer(reply)
+    except Malformed as fault:
+        return Outcome(Verdict.MALFORMED, fault.reason)
+    return await task_type.verify(task, answer, executor)
+
+
+def _score(judged: Sequence[tuple[Completion, Outcome]]) -> Score:
+    right = [outcome.verdict is Verdict.CORRECT for _, outcome in judged]
+    thinks = [has_thought(reply.text) for reply, _ in judged]
+    right_thinking = [is_right for is_right, thought in zip(right, thinks, strict=True) if thought]
+    return Score(
+        num_tasks=len(judged),
+        accuracy=fmean(right),
+        thinks=fmean(thinks),
+        accuracy_thinking=fmean(right_thinking) if right_thinking else 0.0,
+        length=fmean(len(reply.token_ids) for reply, _ in judged),
+    )
+
+
+def score_metrics(scores: Mapping[str, Score]) -> dict[str, float]:
+    """`eval/<type>`, `eval/mean` and what describes the replies."""
+    metrics = {f"eval/{name}": score.accuracy for name, score in scores.items()}
+    metrics["eval/mean"] = fmean(score.accuracy for score in scores.values())
+    metrics["eval/thinks"] = fmean(score.thinks for score in scores.values())
+    for name, score in scores.items():
+        metrics[f"eval/{name}/thinks"] = score.thinks
+        metrics[f"eval/{name}/length"] = score.length
+        metrics[f"eval/{name}/accuracy_thinking"] = score.accuracy_thinking
+    return metrics

@@ -1,0 +1,218 @@
+"""From a typed command to a finished one: opens what the command needs, in the order in which errors are cheapest."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as LineProgress
+
+from azr import config as configs
+from azr.assembly import make_executor, make_game, make_policy, make_types, sampler
+from azr.config import Config
+from azr.errors import ConfigError
+from azr.evaluation.heldout import Score, evaluate, load_tasks
+from azr.jsonlines import process
+from azr.modelfree import Exec, Validate, Verify
+from azr.policies.base import Policy
+from azr.runs.checkpoint import CheckpointStore
+from azr.runs.directory import RunDirectory
+from azr.runs.metrics import MetricsLog
+from azr.runs.metrics import read as read_metrics
+from azr.runs.progress import Progress
+from azr.runs.sinks import open_sinks
+from azr.runs.store import RunStore
+from azr.runs.summary import summary
+from azr.training import Session, train
+from azr.types import Task
+from sandbox.types import Executor
+
+INTERRUPTED = 130
+Thinking = Literal["free", "off", "forced"]
+console = Console()
+errors = Console(stderr=True)
+
+
+def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence[str], resume: bool) -> int:
+    """Train as the config says; returns the exit code."""
+    config = configs.load(config_path, overrides)
+    folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
+    if not resume:
+        RunDirectory.require_new(folder)
+    held_out = load_tasks(config.evaluation.tasks) if config.evaluation.tasks else []
+    return asyncio.run(_train(config, folder, held_out=held_out, resume=resume))
+
+
+async def _train(config: Config, folder: Path, *, held_out: list[Task], resume: bool) -> int:
+    task_types = make_types(config)
+    async with make_executor(config.sandbox) as executor:
+        policy = make_policy(config)
+        game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
+        make_run = RunDirectory.resume if resume else RunDirectory.create
+        with make_run(folder, config) as run, _interruptible() as must_stop:
+            history = read_metrics(run.metrics) if resume else []
+            with Progress(str(folder), history=history, console=console) as progress:
+                session = Session(
+                    config=config,
+                    game=game,
+                    policy=policy,
+                    evaluation_tasks=held_out,
+                    metrics=MetricsLog(run.metrics, open_sinks(config.sinks, folder)),
+                    store=RunStore.open(run.database),
+                    checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
+                    watcher=progress,
+                    must_stop=must_stop,
+                )
+                done = await train(session)
+                session.metrics.close()
+                session.store.close()
+        _export(policy, folder)
+    return _conclude(folder, done=done, config=config)
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """The first Ctrl-C asks the loop to stop after the step; the second one breaks off."""
+    asked: list[int] = []
+    task = asyncio.current_task()
+
+    def on_signal() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
+        elif task is not None:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield lambda: bool(asked)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _export(policy: Policy, folder: Path) -> None:
+    """The policy as it is now, for `transformers` and `azr eval`."""
+    target = folder / "model"
+    target.mkdir(exist_ok=True)
+    policy.export(target)
+
+
+def _conclude(folder: Path, *, done: int, config: Config) -> int:
+    """What a person sees at the end: summary, picture, where things are."""
+    from azr.runs.plot import learning_curve
+
+    console.print(summary(read_metrics(folder / "metrics.jsonl")))
+    console.print(f"learning curve  {learning_curve(folder)}")
+    console.print(f"run             {folder}")
+    if done < config.steps:
+        console.print(f"stopped after step {done} of {config.steps}; the same command with --resume goes on")
+        return INTERRUPTED
+    return 0
+
+
+def run_evaluation(
+    model: str,
+    tasks: str,
+    *,
+    temperature: float,
+    thinking: Thinking,
+    config: Path | None,
+    overrides: Sequence[str],
+    as_json: bool,
+) -> None:
+    """Evaluate a run's newest checkpoint or a model; prints a table or one JSON object."""
+    settings = _evaluation_config(model, config, overrides)
+    name = tasks or settings.evaluation.tasks
+    if not name:
+        raise ConfigError("which tasks? give --tasks nano, --tasks FILE, or a config with evaluation.tasks")
+    scores = asyncio.run(_evaluate(settings, load_tasks(name), temperature=temperature, thinking=thinking))
+    if as_json:
+        console.print_json(data={kind: asdict(score) for kind, score in scores.items()})
+    else:
+        console.print(_score_table(scores))
+
+
+def _evaluation_config(model: str, config: Path | None, overrides: Sequence[str]) -> Config:
+    """The run's own config with the trained model in it, or the given (else the nano) config with this model."""
+    is_run = (Path(model) / "config.toml").is_file()
+    if is_run:
+        path = f'"{Path(model) / "model"}"'
+        return configs.load(Path(model) / "config.toml", [f"model.path={path}", "model.lora.rank=0", *overrides])
+    if config is not None:
+        return configs.load(config, [f'model.path="{model}"', *overrides])
+    if model == "nano":
+        return configs.load(Path("configs/nano.toml"), overrides)
+    raise ConfigError(f"{model} is no run directory; to evaluate a model give its --config as well")
+
+
+async def _evaluate(config: Config, tasks: list[Task], *, temperature: float, thinking: Thinking) -> dict[str, Score]:
+    async with make_executor(config.sandbox) as executor:
+        generate = sampler(make_policy(config), config.sampling, temperature=temperature, thinking=thinking)
+        return await evaluate(tasks, make_types(config), generate=generate, executor=executor)
+
+
+def run_exec(source: Path, target: Path, *, backend: str, overrides: Sequence[str], applies_policy: bool) -> int:
+    """`azr exec`; returns the exit code: 1 when a line could not be used."""
+    config = _model_free_config(backend, overrides)
+    forbidden = config.tasks.forbidden_modules if applies_policy else ()
+
+    def make_work(executor: Executor) -> Exec:
+        return Exec(executor, config.sandbox.limits(), forbidden)
+
+    return asyncio.run(_lines(source, target, config=config, make_work=make_work))
+
+
+def run_validate(source: Path, target: Path, *, backend: str, overrides: Sequence[str]) -> int:
+    """`azr validate`; returns the exit code: 1 when a line could not be used."""
+    config = _model_free_config(backend, overrides)
+
+    def make_work(executor: Executor) -> Validate:
+        return Validate(executor, make_types(config))
+
+    return asyncio.run(_lines(source, target, config=config, make_work=make_work))
+
+
+def run_verify(source: Path, target: Path, *, backend: str, overrides: Sequence[str]) -> int:
+    """`azr verify`; returns the exit code: 1 when a line could not be used."""
+    config = _model_free_config(backend, overrides)
+
+    def make_work(executor: Executor) -> Verify:
+        return Verify(executor, make_types(config))
+
+    return asyncio.run(_lines(source, target, config=config, make_work=make_work))
+
+
+def _model_free_config(backend: str, overrides: Sequence[str]) -> Config:
+    return configs.defaults([f'sandbox.backend="{backend}"', *overrides])
+
+
+async def _lines(
+    source: Path, target: Path, *, config: Config, make_work: Callable[[Executor], Exec | Validate | Verify]
+) -> int:
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    async with make_executor(config.sandbox) as executor:
+        worker = make_work(executor)
+        with LineProgress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+            bar = progress.add_task("lines", total=None)
+            num_bad = await process(
+                source,
+                target,
+                work=worker.work,
+                check=worker.check,
+                on_progress=lambda count: progress.advance(bar, count),
+            )
+    if num_bad:
+        errors.print(f"[bold red]{num_bad} lines could not be used[/]; their places in the output say why")
+    return 1 if num_bad else 0

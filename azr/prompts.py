@@ -1,0 +1,64 @@
+"""Renders `prompts/<set>/<propose|solve>/<task type>.j2`.
+
+A template sees plain text; what a model wrote is passed as a value and never becomes template source. The filter
+`fence` puts text into a fenced block that the text itself cannot close: `{{ program | fence("python") }}`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
+
+from azr.errors import ConfigError
+from azr.types import Role
+
+
+def prompt_root() -> Path:
+    """The folder of the prompt sets: beside the package in a checkout, inside it when installed."""
+    inside = Path(__file__).parent / "_prompts"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
+
+
+def fence(text: str, tag: str) -> str:
+    """The text as a fenced block whose fence is longer than any that the text contains."""
+    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    marks = "`" * (longest + 1)
+    return f"{marks}{tag}\n{text}\n{marks}"
+
+
+class PromptSet:
+    """One folder of templates, read once."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is a set of this package (`azr`, `nano`) or a path to a folder of your own.
+
+        Raises:
+            ConfigError: there is no such set.
+        """
+        folder = prompt_root() / name if re.fullmatch(r"[\w-]+", name) else Path(name)
+        if not folder.is_dir():
+            sets = ", ".join(sorted(entry.name for entry in prompt_root().iterdir() if entry.is_dir()))
+            raise ConfigError(f"tasks.prompts = {name!r}: there is no folder {folder}. The package has: {sets}.")
+        self.folder = folder
+        self._environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, autoescape=False)
+        self._environment.filters["fence"] = fence
+        self._templates: dict[str, Template] = {}
+
+    def render(self, role: Role, task_type: str, variables: Mapping[str, object]) -> str:
+        """The prompt of one cell.
+
+        Raises:
+            ConfigError: the set has no template for the cell, or the template wants a variable that it is not given.
+        """
+        name = f"{role.verb}/{task_type}.j2"
+        try:
+            if name not in self._templates:
+                self._templates[name] = self._environment.get_template(name)
+            return self._templates[name].render(variables)
+        except TemplateNotFound as error:
+            raise ConfigError(f"the prompt set {self.folder} has no {error.name}; every task type needs one") from error
+        except TemplateError as error:
+            raise ConfigError(f"the prompt {self.folder / name} does not render: {error}") from error

@@ -1,0 +1,201 @@
+"""One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this file first; it only goes down the page.
+
+Stage by stage, each stage one batch: propose, validate, attempt, solve, verify. The update is the training loop's: this
+room knows tasks and rewards, not gradients. Everything that a model wrote meets Python only inside `executor`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from azr.config import SelfplayConfig
+from azr.errors import Malformed, ModelFault, Rejected
+from azr.selfplay.buffer import Buffer, task_key
+from azr.selfplay.clock import StageClock
+from azr.selfplay.metrics import step_metrics
+from azr.selfplay.rewards import proposer_reward, solve_rate, solver_reward
+from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded
+from azr.tasks.base import TaskType
+from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
+from sandbox.types import Executor
+
+Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
+"""(prompts, completions a prompt) -> completions, in the order of the prompts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Game:
+    """What a step plays with. Only `buffer` and `rng` move from step to step."""
+
+    config: SelfplayConfig
+    task_types: Mapping[str, TaskType]
+    generate: Generate
+    executor: Executor
+    buffer: Buffer
+    rng: random.Random
+    fits: Callable[[str], bool]
+    """Whether a prompt is short enough to be asked."""
+    held_out: frozenset[str] = frozenset()
+    """Keys of evaluation tasks; a proposal that is one of them is rejected."""
+
+
+async def play_step(game: Game) -> Played:
+    """Play one step of the game, up to the rewards."""
+    clock = StageClock()
+    with clock.stage("propose"):
+        asked = ask(game)
+        completions = await game.generate([one.prompt.text for one in asked], 1)
+    with clock.stage("validate"):
+        proposed = await judge_proposals(game, asked, [one for [one] in completions])
+    new_tasks = [one.task for one in proposed if one.task is not None]
+    attempts = await answer(game, new_tasks, num_samples=game.config.group_size, clock=clock, stage="attempt")
+    rates = [solve_rate([attempt.outcome for attempt in group]) for group in attempts]
+    solve_set = draw_solve_set(game, new_tasks)
+    solved = [group[0] for group in await answer(game, solve_set, num_samples=1, clock=clock, stage="solve")]
+    for task in new_tasks:
+        game.buffer.add(task)
+    records = record(game, proposed, rates=rates, attempts=attempts, solved=solved)
+    metrics = step_metrics(proposed, rates=rates, attempts=attempts, records=records)
+    sizes = {f"buffer/{name}/size": float(len(pool)) for name, pool in game.buffer.pools.items()}
+    return Played(records, tuple(zip(new_tasks, rates, strict=True)), {**metrics, **sizes, **clock.seconds()})
+
+
+def ask(game: Game) -> list[Asked]:
+    """B propose prompts a type, each with its own references."""
+    return [
+        _ask_one(game, task_type)
+        for task_type in game.task_types.values()
+        for _ in range(game.config.proposals_per_type)
+    ]
+
+
+def _ask_one(game: Game, task_type: TaskType) -> Asked:
+    """A propose prompt with as many references as fit."""
+    count = task_type.num_references(game.config.references)
+    references = game.buffer.sample(task_type.reference_types, count, game.rng)
+    text = task_type.propose_prompt(references)
+    while len(references) > 1 and not game.fits(text):
+        references = references[:-1]
+        text = task_type.propose_prompt(references)
+    return Asked(Prompt(text, Cell(Role.PROPOSER, task_type.name)), tuple(references))
+
+
+async def judge_proposals(game: Game, asked: Sequence[Asked], completions: Sequence[Completion]) -> list[Proposed]:
+    """Every completion through the gate, all at once; duplicates are told apart afterwards, in order."""
+    verdicts = await asyncio.gather(*(_gate(game, one, c) for one, c in zip(asked, completions, strict=True)))
+    proposed: list[Proposed] = []
+    seen: set[str] = set()
+    for one, completion, (outcome, task) in zip(asked, completions, verdicts, strict=True):
+        key = task_key(task) if task is not None else ""
+        is_duplicate = task is not None and (f"{task.task_type} {key}" in seen or game.buffer.holds(task))
+        if is_duplicate and game.config.duplicates == "rejected":
+            outcome, task = Outcome(Verdict.REJECTED, "duplicate"), None
+        if task is not None:
+            seen.add(f"{task.task_type} {key}")
+        proposed.append(Proposed(one, completion, outcome, task, is_duplicate))
+    return proposed
+
+
+async def _gate(game: Game, asked: Asked, completion: Completion) -> tuple[Outcome, Task | None]:
+    """The one place where the proposer's faults become outcomes."""
+    task_type = game.task_types[asked.prompt.cell.task_type]
+    try:
+        proposal = task_type.parse_proposal(completion.text, asked.references)
+        task = await task_type.validate(proposal, game.executor)
+        if task_key(task) in game.held_out:
+            raise Rejected("held_out")
+        if not game.fits(task_type.solve_prompt(task)):
+            raise Rejected("prompt_too_long")
+    except Malformed as fault:
+        return Outcome(Verdict.MALFORMED, fault.reason), None
+    except ModelFault as fault:
+        return Outcome(Verdict.REJECTED, fault.reason), None
+    return Outcome(Verdict.ACCEPTED, ""), task
+
+
+async def answer(
+    game: Game, tasks: Sequence[Task], *, num_samples: int, clock: StageClock, stage: str
+) -> list[list[Answered]]:
+    """`num_samples` judged answers to each task. Equal answers to one task are judged once."""
+    if not tasks:
+        return []
+    prompts = [Prompt(game.task_types[t.task_type].solve_prompt(t), Cell(Role.SOLVER, t.task_type)) for t in tasks]
+    with clock.stage(stage):
+        completions = await game.generate([prompt.text for prompt in prompts], num_samples)
+    with clock.stage("verify"):
+        outcomes = await _judge_answers(game, tasks, completions)
+    return [
+        [Answered(prompt, completion, task, outcome) for completion, outcome in zip(group, verdicts, strict=True)]
+        for prompt, task, group, verdicts in zip(prompts, tasks, completions, outcomes, strict=True)
+    ]
+
+
+async def _judge_answers(
+    game: Game, tasks: Sequence[Task], completions: Sequence[Sequence[Completion]]
+) -> list[list[Outcome]]:
+    async def judge(task: Task, reply: str) -> Outcome:
+        task_type = game.task_types[task.task_type]
+        try:
+            found = task_type.parse_answer(reply)
+        except Malformed as fault:
+            return Outcome(Verdict.MALFORMED, fault.reason)
+        key = (task, found)
+        if key not in judging:
+            judging[key] = asyncio.ensure_future(task_type.verify(task, found, game.executor))
+        return await judging[key]
+
+    judging: dict[tuple[Task, str], asyncio.Future[Outcome]] = {}
+    pairs = [(task, one.text) for task, group in zip(tasks, completions, strict=True) for one in group]
+    flat = iter(await asyncio.gather(*(judge(task, reply) for task, reply in pairs)))
+    return [[next(flat) for _ in group] for group in completions]
+
+
+def draw_solve_set(game: Game, new_tasks: Sequence[Task]) -> list[Task]:
+    """This step's tasks, topped up to B a type from the buffer; in `attempts` mode only the top-up is still unsolved."""
+    chosen: list[Task] = []
+    for name in game.task_types:
+        new = [task for task in new_tasks if task.task_type == name]
+        missing = max(0, game.config.proposals_per_type - len(new))
+        if game.config.solver_batch == "separate":
+            chosen += new
+        chosen += game.buffer.sample([name], missing, game.rng)
+    return chosen
+
+
+def record(
+    game: Game,
+    proposed: Sequence[Proposed],
+    *,
+    rates: Sequence[float],
+    attempts: Sequence[Sequence[Answered]],
+    solved: Sequence[Answered],
+) -> tuple[Recorded, ...]:
+    """Rewards: every completion of the step as a rollout, with what it earned and whether it trains."""
+    remaining = iter(rates)
+    records: list[Recorded] = []
+    for index, one in enumerate(proposed):
+        rate = next(remaining) if one.task is not None else 0.0
+        records.append(_proposer_record(game.config, one, rate=rate, group=f"p{index}"))
+    trains = game.config.solver_batch == "attempts"
+    for index, group in enumerate(attempts):
+        records += [_solver_record(attempt, group=f"a{index}", is_trained=trains) for attempt in group]
+    records += [_solver_record(one, group=f"s{index}", is_trained=True) for index, one in enumerate(solved)]
+    return tuple(records)
+
+
+def _proposer_record(config: SelfplayConfig, one: Proposed, *, rate: float, group: str) -> Recorded:
+    reward = proposer_reward(one.outcome, rate, unlearnable=config.unlearnable_reward)
+    if one.is_duplicate and one.task is not None and config.duplicates == "zero":
+        reward = 0.0
+    task_id = one.task.task_id if one.task is not None else ""
+    rollout = Rollout(one.asked.prompt, one.completion, group, one.outcome, reward, task_id)
+    return Recorded(rollout, config.train_proposer, tuple(task.task_id for task in one.asked.references))
+
+
+def _solver_record(one: Answered, *, group: str, is_trained: bool) -> Recorded:
+    reward = solver_reward(one.outcome)
+    rollout = Rollout(one.prompt, one.completion, group, one.outcome, reward, one.task.task_id)
+    return Recorded(rollout, is_trained, references=())

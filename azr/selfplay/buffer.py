@@ -1,0 +1,104 @@
+"""The pools of accepted tasks: newest kept, no task twice, every operation independent of the pool's size."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+from azr.tasks.source import fingerprint
+from azr.types import Example, Task
+
+
+def task_key(task: Task) -> str:
+    """Equal for tasks that differ only in names, comments or layout of the program."""
+    return fingerprint(task.program, tuple(example.input for example in task.examples))
+
+
+class Entry(NamedTuple):
+    """A task in a pool and what it is known by."""
+
+    key: str
+    task: Task
+
+
+class Pool:
+    """The tasks of one type: a ring in which the newest overwrites the oldest."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._ring: list[Entry] = []
+        self._oldest = 0
+        self._keys: set[str] = set()
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[Entry]:
+        """From the oldest to the newest."""
+        return iter(self._ring[self._oldest :] + self._ring[: self._oldest])
+
+    def add(self, entry: Entry) -> bool:
+        """Put a task in; False when it is there already."""
+        if entry.key in self._keys:
+            return False
+        self._keys.add(entry.key)
+        if len(self._ring) < self._capacity:
+            self._ring.append(entry)
+            return True
+        self._keys.discard(self._ring[self._oldest].key)
+        self._ring[self._oldest] = entry
+        self._oldest = (self._oldest + 1) % self._capacity
+        return True
+
+    def sample(self, count: int, rng: random.Random) -> list[Task]:
+        """Different tasks drawn uniformly; all of them in random order when there are fewer."""
+        size = len(self._ring)
+        ages = rng.sample(range(size), min(count, size))  # by age, so that a restored pool draws the same tasks
+        return [self._ring[(self._oldest + age) % size].task for age in ages]
+
+
+class Buffer:
+    """One pool a task type."""
+
+    def __init__(self, task_types: Sequence[str], capacity: int) -> None:
+        self.pools = {name: Pool(capacity) for name in task_types}
+
+    def add(self, task: Task) -> bool:
+        """Put a task into its type's pool; False when it is there already."""
+        return self.pools[task.task_type].add(Entry(task_key(task), task))
+
+    def holds(self, task: Task) -> bool:
+        return task_key(task) in self.pools[task.task_type]
+
+    def sample(self, task_types: Sequence[str], count: int, rng: random.Random) -> list[Task]:
+        """Different tasks drawn uniformly from the union of the types' pools."""
+        sizes = [len(self.pools[name]) for name in task_types if name in self.pools]
+        if sum(sizes) == 0:
+            return []
+        if len(sizes) == 1:
+            return self.pools[task_types[0]].sample(count, rng)
+        chosen = rng.choices(range(len(sizes)), weights=sizes, k=count)
+        pools = [self.pools[name] for name in task_types if name in self.pools]
+        drawn = [task for index, pool in enumerate(pools) for task in pool.sample(chosen.count(index), rng)]
+        rng.shuffle(drawn)
+        return drawn
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able; `restore` gives the same buffer back."""
+        return {name: [asdict(entry.task) for entry in pool] for name, pool in self.pools.items()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, tasks in state.items():
+            for fields in tasks:
+                self.pools[name].add(_entry(fields))
+
+
+def _entry(fields: dict[str, Any]) -> Entry:
+    examples = tuple(Example(**example) for example in fields["examples"])
+    task = Task(fields["task_type"], fields["program"], examples, fields["message"])
+    return Entry(task_key(task), task)

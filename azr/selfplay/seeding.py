@@ -1,0 +1,99 @@
+"""The tasks that stand in the buffer before step 1: from the identity triplet by the base model, or from preset files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from azr.errors import InputError, Malformed, Rejected
+from azr.selfplay.absolute_zero import Game, ask, judge_proposals
+from azr.tasks.base import Proposal
+from azr.types import Task
+
+OnRound = Callable[[dict[str, int]], None]
+"""Called after each round with the number of tasks a type."""
+
+
+async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int, on_round: OnRound) -> None:
+    """Let the policy propose, without any update, until every type has its seed tasks.
+
+    References come from the growing buffer, which starts with the identity triplet. After `max_rounds` it stops with
+    what it has: a base model that cannot propose yet must not hang the run.
+    """
+    for task_type in game.task_types.values():
+        game.buffer.add(task_type.seed_task())
+    for _ in range(max_rounds):
+        sizes = {name: len(pool) for name, pool in game.buffer.pools.items()}
+        on_round(sizes)
+        short = {name: t for name, t in game.task_types.items() if sizes[name] < tasks_per_type}
+        if not short:
+            return
+        asked = ask(replace(game, task_types=short))
+        completions = await game.generate([one.prompt.text for one in asked], 1)
+        for proposed in await judge_proposals(game, asked, [one for [one] in completions]):
+            if proposed.task is not None and len(game.buffer.pools[proposed.task.task_type]) < tasks_per_type:
+                game.buffer.add(proposed.task)
+
+
+async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -> dict[str, int]:
+    """Put the preset triplets through the gate and into the buffers; returns how many rows each reason turned away.
+
+    Published seeds contain nondeterministic programs and outputs cut short, so nothing is taken on trust: outputs are
+    computed again. Without an induction file, induction starts from its identity task.
+
+    Raises:
+        InputError: a file cannot be read or a line has not the official form.
+    """
+    refused: Counter[str] = Counter()
+    for task_type in game.task_types.values():
+        game.buffer.add(task_type.seed_task())
+    for file in files:
+        pairs = [(name, proposal) for proposal in read_seed_file(file) for name in _types_of(game, proposal)]
+        for outcome in await asyncio.gather(*(_admit(game, name, proposal) for name, proposal in pairs)):
+            if isinstance(outcome, Task):
+                game.buffer.add(outcome)
+            else:
+                refused[outcome] += 1
+        on_round({name: len(pool) for name, pool in game.buffer.pools.items()})
+    return dict(refused)
+
+
+def _types_of(game: Game, proposal: Proposal) -> list[str]:
+    """A row with several inputs is an induction task; any other serves every type over a single run."""
+    return [name for name in game.task_types if (name == "induction") == (len(proposal.inputs) > 1)]
+
+
+async def _admit(game: Game, name: str, proposal: Proposal) -> Task | str:
+    task_type = game.task_types[name]
+    try:
+        checked = replace(proposal, program=task_type.checked_program(proposal.program))
+        return await task_type.validate(checked, game.executor)
+    except (Malformed, Rejected) as fault:
+        return fault.reason
+
+
+def read_seed_file(file: Path) -> list[Proposal]:
+    """The rows of an official seed file: `snippet` with `input`, or with `inputs` and `message`; `imports` in front.
+
+    Raises:
+        InputError: names the file and the line.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the seed file {file}: {error}") from error
+    proposals: list[Proposal] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = cast(dict[str, Any], json.loads(line))
+            inputs = tuple(row["inputs"]) if "inputs" in row else (row["input"],)
+            program = "\n".join([*row.get("imports", []), row["snippet"]])
+            proposals.append(Proposal(program, inputs, message=row.get("message", "")))
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file}:{number} is no seed triplet (snippet, input or inputs): {error!r}") from error
+    return proposals

@@ -1,0 +1,39 @@
+"""Abduction: given a program and an output, find an input that gives it (`code_i` in the official code)."""
+
+from __future__ import annotations
+
+from azr.tasks.base import CORRECT, wrong
+from azr.tasks.parsing import only_block
+from azr.tasks.single_run import SingleRun
+from azr.types import Outcome, Role, Task
+from sandbox.types import Executor, Job
+from sandbox.values import NotCanonical, arguments_text, decode, decode_arguments, same
+
+
+class Abduction(SingleRun):
+    """The input is hidden; every input that gives the output is right."""
+
+    name = "abduction"
+    reference_types = ("abduction",)
+
+    def solve_prompt(self, task: Task) -> str:
+        variables = {"program": task.program, "output": task.examples[0].output}
+        return self.rules.prompts.render(Role.SOLVER, self.name, variables)
+
+    def read_answer(self, text: str) -> str:
+        return only_block(text, "input")
+
+    async def verify(self, task: Task, answer: str, executor: Executor) -> Outcome:
+        try:
+            arguments = arguments_text(decode_arguments(answer.strip(), arithmetic=True))
+        except NotCanonical:
+            return wrong("not_a_value")
+        example = task.examples[0]
+        if arguments == example.input:
+            return CORRECT
+        [execution] = await executor.run([Job(task.program, (arguments,), limits=self.rules.limits)])
+        [run] = execution.results
+        if not run.ok:
+            return wrong(str(run.status))
+        is_right = same(decode(run.value), decode(example.output), strict=self.rules.is_strict)
+        return CORRECT if is_right else wrong("different")

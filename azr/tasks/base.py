@@ -1,0 +1,141 @@
+"""What a task type is: six verbs over one `Task`, two prompt files, one registration. Everything else follows by itself.
+
+::
+
+    propose_prompt(references)          -> text            the policy is asked to invent a task
+    parse_proposal(reply, references)   -> Proposal        raises Malformed
+    validate(proposal, executor)        -> Task            raises Rejected
+    solve_prompt(task)                  -> text            the policy is asked to solve it
+    parse_answer(reply)                 -> text            raises Malformed
+    verify(task, answer, executor)      -> Outcome         correct, or wrong and why
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from azr.errors import Malformed
+from azr.prompts import PromptSet
+from azr.tasks.parsing import read_reply
+from azr.tasks.source import entry_program, takes_input
+from azr.types import Outcome, Role, Task, Verdict
+from sandbox.types import Executor, Limits
+
+CORRECT = Outcome(Verdict.CORRECT, "")
+
+
+def wrong(reason: str) -> Outcome:
+    return Outcome(Verdict.WRONG, reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every task type of a run is held to."""
+
+    prompts: PromptSet
+    limits: Limits = field(default_factory=Limits)
+    forbidden: tuple[str, ...] = ()
+    """Modules that a proposed program may not use."""
+    is_strict: bool = False
+    """Compare types as well as values."""
+    num_inputs: int = 10
+    """Inputs of an induction proposal."""
+    max_program_chars: int = 8192
+    max_message_chars: int = 2048
+    require_input: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What the proposer wrote, parsed and not yet run."""
+
+    program: str
+    """Defines the entry function `f`."""
+    inputs: tuple[str, ...]
+    """Argument lists as source text."""
+    message: str
+
+
+class TaskType(ABC):
+    """One way to hide a part of a program's run. Stateless; made once a run."""
+
+    name: ClassVar[str]
+    reference_types: ClassVar[tuple[str, ...]]
+    """Types whose buffered tasks the proposer is shown."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+
+    @abstractmethod
+    def seed_task(self) -> Task:
+        """The task that stands in the buffer before any other: the identity function."""
+
+    def num_references(self, k: int) -> int:
+        """References in one propose prompt, given the run's K."""
+        return k
+
+    def propose_prompt(self, references: Sequence[Task]) -> str:
+        """The text that asks for a new task, unlike the references."""
+        variables = {"references": references, "forbidden": self.rules.forbidden}
+        return self.rules.prompts.render(Role.PROPOSER, self.name, variables)
+
+    @abstractmethod
+    def parse_proposal(self, reply: str, references: Sequence[Task]) -> Proposal:
+        """Read a proposal.
+
+        Raises:
+            Malformed: a part is missing or cannot be read.
+        """
+
+    @abstractmethod
+    async def validate(self, proposal: Proposal, executor: Executor) -> Task:
+        """Decide by running whether the proposal is a fair task.
+
+        Raises:
+            Rejected: it is not; the reason is a status, `nondeterministic`, or a word of the type's own.
+            SandboxError: the sandbox failed.
+        """
+
+    @abstractmethod
+    def solve_prompt(self, task: Task) -> str:
+        """The text that shows the task without its hidden part."""
+
+    def parse_answer(self, reply: str) -> str:
+        """The answer in a solver's reply, as text.
+
+        Raises:
+            Malformed: the tags or the block are missing.
+        """
+        return self.read_answer(read_reply(reply).answer)
+
+    @abstractmethod
+    def read_answer(self, text: str) -> str:
+        """The answer in what stands between the answer tags.
+
+        Raises:
+            Malformed: the block is missing.
+        """
+
+    @abstractmethod
+    async def verify(self, task: Task, answer: str, executor: Executor) -> Outcome:
+        """Judge an answer by the task's hidden part.
+
+        Raises:
+            SandboxError: the sandbox failed; that is never a wrong answer.
+        """
+
+    def checked_program(self, text: str) -> str:
+        """A proposed program with its entry renamed to `f`, within the rules that need no run.
+
+        Raises:
+            Malformed: it does not parse, is too long, or its entry takes no input.
+        """
+        if len(text) > self.rules.max_program_chars:
+            raise Malformed("program too long")
+        program = entry_program(text.replace("\r\n", "\n").replace("\r", "\n"))
+        if self.rules.require_input and not takes_input(program):
+            raise Malformed("no parameter")
+        return program

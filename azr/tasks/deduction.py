@@ -1,0 +1,33 @@
+"""Deduction: given a program and an input, predict the output (`code_o` in the official code)."""
+
+from __future__ import annotations
+
+from azr.tasks.base import CORRECT, wrong
+from azr.tasks.parsing import only_block
+from azr.tasks.single_run import SingleRun
+from azr.types import Outcome, Role, Task
+from sandbox.types import Executor
+from sandbox.values import NotCanonical, decode, same
+
+
+class Deduction(SingleRun):
+    """The output is hidden. The answer is a value written out; nothing runs to judge it."""
+
+    name = "deduction"
+    reference_types = ("deduction",)
+
+    def solve_prompt(self, task: Task) -> str:
+        variables = {"program": task.program, "input": task.examples[0].input}
+        return self.rules.prompts.render(Role.SOLVER, self.name, variables)
+
+    def read_answer(self, text: str) -> str:
+        return only_block(text, "output")
+
+    async def verify(self, task: Task, answer: str, executor: Executor) -> Outcome:
+        del executor  # the known output is enough
+        try:
+            value = decode(answer.strip())
+        except NotCanonical:
+            return wrong("not_a_value")
+        is_right = same(value, decode(task.examples[0].output), strict=self.rules.is_strict)
+        return CORRECT if is_right else wrong("different")

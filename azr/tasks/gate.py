@@ -1,0 +1,45 @@
+"""The gate: runs a proposal often enough, and differently enough, to call it deterministic."""
+
+from __future__ import annotations
+
+from azr.errors import Rejected
+from azr.tasks.base import Proposal, Rules
+from azr.types import Example
+from sandbox.types import Executor, Job, RunResult, Status
+from sandbox.values import decode, decode_arguments, same
+
+
+async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tuple[Example, ...]:
+    """One example per input: three calls in two fresh processes with different hash seeds gave the same value.
+
+    Raises:
+        Rejected: an input or the program failed (the reason is its status), or the calls disagreed.
+        SandboxError: the sandbox failed.
+    """
+    jobs = [
+        Job(
+            program=proposal.program,
+            inputs=proposal.inputs,
+            limits=rules.limits,
+            forbidden=rules.forbidden,
+            seed_slot=slot,
+            calls=calls,
+        )
+        for slot, calls in ((0, 2), (1, 1))
+    ]
+    first, second = await executor.run(jobs)
+    return tuple(_example(a, b, rules=rules) for a, b in zip(first.results, second.results, strict=True))
+
+
+def _example(first: RunResult, second: RunResult, *, rules: Rules) -> Example:
+    if not (first.ok or second.ok):
+        raise Rejected(str(first.status))
+    for run in (first, second):
+        if not run.ok and run.status in (Status.TIMEOUT, Status.MEMORY):
+            raise Rejected(str(run.status))  # the limit was near: one run passed it
+    if first.status is not second.status or not (first.is_repeatable and second.is_repeatable):
+        raise Rejected("nondeterministic")
+    same_input = same(decode_arguments(first.input), decode_arguments(second.input), strict=rules.is_strict)
+    if not same_input or not same(decode(first.value), decode(second.value), strict=rules.is_strict):
+        raise Rejected("nondeterministic")
+    return Example(first.input, first.value)

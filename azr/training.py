@@ -1,0 +1,214 @@
+"""The training loop: joins the game (what is played) and the maths (what is learned), step by step.
+
+Each step is played, learned from, recorded and, now and then, evaluated and checkpointed. A checkpoint holds all that a
+step depends on, so a killed run that resumes gives the same metrics, line for line, as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from azr.assembly import sampler
+from azr.config import Config
+from azr.errors import CheckpointError
+from azr.evaluation.heldout import evaluate, first_per_type, score_metrics
+from azr.policies.base import Policy
+from azr.rl.advantage import ESTIMATORS
+from azr.rl.statistics import cell_statistics
+from azr.runs.checkpoint import CheckpointStore
+from azr.runs.files import read_json, write_json
+from azr.runs.metrics import MetricsLog
+from azr.runs.store import RolloutRecord, RunStore, TaskRecord
+from azr.selfplay.absolute_zero import Game, play_step
+from azr.selfplay.clock import StageClock
+from azr.selfplay.rounds import Played
+from azr.selfplay.seeding import seed_from_files, seed_from_identity
+from azr.tasks.source import fingerprint
+from azr.types import Rollout, Task, TrainingSample
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Whoever shows the run to a person."""
+
+    def note(self, text: str) -> None:
+        """Say what is going on outside the steps."""
+        ...
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A step is done; step 0 is the evaluation before training."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A run with everything open: what the loop works with."""
+
+    config: Config
+    game: Game
+    policy: Policy
+    evaluation_tasks: Sequence[Task]
+    metrics: MetricsLog
+    store: RunStore
+    checkpoints: CheckpointStore
+    watcher: Watcher
+    must_stop: Callable[[], bool]
+    """Asked after every step; True ends the run with a checkpoint."""
+
+
+async def train(session: Session) -> int:
+    """Run until `config.steps` or until told to stop; returns the last finished step.
+
+    Raises:
+        AzrError, SandboxError: the run stops where it is; everything up to the last checkpoint can be resumed.
+    """
+    config = session.config
+    done = restore(session)
+    if done is None:
+        await prepare(session)
+        done = 0
+    while done < config.steps and not session.must_stop():
+        done += 1
+        metrics = await train_step(session, done)
+        is_last = done == config.steps
+        if is_last or (config.evaluation.every and done % config.evaluation.every == 0):
+            metrics |= await held_out_accuracy(session, takes_all=is_last)
+        session.metrics.append(done, metrics)
+        session.watcher.step(done, config.steps, metrics)
+        if is_last or done % config.checkpoint.every == 0 or session.must_stop():
+            save(session, done)
+    return done
+
+
+async def prepare(session: Session) -> None:
+    """Before step 1: the seed tasks, the first evaluation, a first checkpoint."""
+    config = session.config
+    started = time.perf_counter()
+    session.watcher.note("seeding the buffers")
+    if config.seeding.files:
+        files = [Path(file) for file in config.seeding.files]
+        refused = await seed_from_files(session.game, files, on_round=_say_sizes(session))
+        session.watcher.note(f"seed rows that the gate refused: {refused}")
+    else:
+        await seed_from_identity(
+            session.game,
+            tasks_per_type=config.seeding.tasks_per_type,
+            max_rounds=config.seeding.max_rounds,
+            on_round=_say_sizes(session),
+        )
+    seeds = [entry.task for pool in session.game.buffer.pools.values() for entry in pool]
+    session.store.write(0, [TaskRecord(task, "", fingerprint(task.program), None) for task in seeds], [])
+    metrics = {f"buffer/{name}/size": float(len(pool)) for name, pool in session.game.buffer.pools.items()}
+    metrics["time/seed_s"] = time.perf_counter() - started
+    metrics |= await held_out_accuracy(session, takes_all=True)
+    session.metrics.append(0, metrics)
+    session.watcher.step(0, config.steps, metrics)
+    save(session, 0)
+
+
+def _say_sizes(session: Session) -> Callable[[dict[str, int]], None]:
+    return lambda sizes: session.watcher.note(f"seed tasks: {sizes}")
+
+
+async def train_step(session: Session, step: int) -> dict[str, float]:
+    """One step of self-play and one update of the policy; returns the step's metrics."""
+    started = time.perf_counter()
+    played = await play_step(session.game)
+    rollouts = played.training_rollouts
+    advantages = ESTIMATORS[session.config.advantage.estimator](rollouts)
+    clock = StageClock()
+    with clock.stage("update"):
+        learned = await session.policy.update(training_samples(rollouts, advantages))
+    remember(session, step, played, advantages)
+    metrics = {**played.metrics, **cell_statistics(rollouts, advantages), **clock.seconds()}
+    metrics |= {key if "/" in key else f"learner/{key}": value for key, value in learned.items()}
+    metrics["time/step_s"] = time.perf_counter() - started
+    return metrics
+
+
+def training_samples(rollouts: Sequence[Rollout], advantages: Sequence[float]) -> list[TrainingSample]:
+    """What the learner sees of the rollouts."""
+    return [
+        TrainingSample(
+            cell=rollout.cell,
+            prompt_ids=rollout.completion.prompt_ids,
+            token_ids=rollout.completion.token_ids,
+            sampling_logprobs=rollout.completion.sampling_logprobs,
+            advantage=advantage,
+        )
+        for rollout, advantage in zip(rollouts, advantages, strict=True)
+    ]
+
+
+def remember(session: Session, step: int, played: Played, advantages: Sequence[float]) -> None:
+    """Write the step's tasks and rollouts to the run's database in one transaction."""
+    remaining = iter(advantages)
+    rollouts: list[RolloutRecord] = []
+    proposer_of: dict[str, str] = {}
+    for index, record in enumerate(played.records):
+        rollout_id = f"{step}-{index}"
+        advantage = next(remaining) if record.is_trained else None
+        rollouts.append(RolloutRecord(rollout_id, record.rollout, advantage, record.references))
+        proposer_of.setdefault(record.rollout.task_id, rollout_id)
+    tasks = [
+        TaskRecord(task, proposer_of[task.task_id], fingerprint(task.program), rate) for task, rate in played.tasks
+    ]
+    session.store.write(step, tasks, rollouts)
+
+
+async def held_out_accuracy(session: Session, *, takes_all: bool) -> dict[str, float]:
+    """Greedy accuracy on the evaluation tasks; nothing when the run has none."""
+    if not session.evaluation_tasks:
+        return {}
+    started = time.perf_counter()
+    count = 0 if takes_all else session.config.evaluation.tasks_per_type
+    scores = await evaluate(
+        first_per_type(session.evaluation_tasks, count),
+        session.game.task_types,
+        generate=sampler(session.policy, session.config.sampling, temperature=0.0),
+        executor=session.game.executor,
+    )
+    return {**score_metrics(scores), "time/eval_s": time.perf_counter() - started}
+
+
+def save(session: Session, step: int) -> None:
+    """Write a checkpoint: weights, optimizer, random states, buffers, counters."""
+
+    def write(folder: Path) -> None:
+        (folder / "policy").mkdir()
+        session.policy.save(folder / "policy")
+        write_json(folder / "buffer.json", session.game.buffer.state())
+        write_json(folder / "state.json", {"step": step, "rng": session.game.rng.getstate()})
+
+    session.checkpoints.save(step, write)
+    logger.info("checkpoint of step %d", step)
+
+
+def restore(session: Session) -> int | None:
+    """Become the newest intact checkpoint and forget what came after it; None for a run that has none."""
+    checkpoint = session.checkpoints.latest()
+    session.metrics.truncate_after(checkpoint.step if checkpoint else -1)
+    session.store.delete_after(checkpoint.step if checkpoint else -1)
+    if checkpoint is None:
+        return None
+    session.policy.load(checkpoint.folder / "policy")
+    session.game.buffer.restore(read_json(checkpoint.folder / "buffer.json"))
+    session.game.rng.setstate(_rng_state(read_json(checkpoint.folder / "state.json")))
+    session.watcher.note(f"resumed after step {checkpoint.step}")
+    return checkpoint.step
+
+
+def _rng_state(state: Mapping[str, Any]) -> tuple[Any, ...]:
+    try:
+        version, internal, gauss = cast(tuple[int, list[int], float | None], state["rng"])
+        random.Random().setstate((version, tuple(internal), gauss))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's random state cannot be read: {error!r}") from error
+    return version, tuple(internal), gauss
