@@ -1,0 +1,64 @@
+"""The picture of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from azr.config import Config
+from azr.errors import RunError
+from azr.runs.directory import RunDirectory
+from azr.runs.metrics import MetricsLog
+from azr.runs.plot import draw, learning_curve, moving_mean
+from tests.runs.curves import run_history
+
+SUBSETS = {
+    "everything": run_history(),
+    "one step": run_history()[1:2],
+    "evaluations alone": [{"step": 0, "eval/mean": 0.5}, {"step": 1, "eval/mean": 0.6}],
+    "steps alone": [{"step": 1}, {"step": 2}],
+    "no thinking": [{k: v for k, v in step.items() if "thinks" not in k} for step in run_history()],
+    "seven task types": [{"step": s, **{f"solve/t{n}/accuracy": 0.5 for n in range(7)}} for s in (1.0, 2.0)],
+}
+
+
+def size_of(png: Path) -> tuple[int, int]:
+    header = png.read_bytes()[:24]
+    assert header.startswith(b"\x89PNG")
+    return int.from_bytes(header[16:20]), int.from_bytes(header[20:24])
+
+
+@pytest.mark.parametrize("history", SUBSETS.values(), ids=SUBSETS.keys())
+def test_any_subset_of_metrics_gives_a_picture(tmp_path: Path, history: Sequence[dict[str, float]]) -> None:
+    draw(history, tmp_path / "curve.png", title="run")
+    assert size_of(tmp_path / "curve.png") == (1600, 1000)
+
+
+def test_a_run_directory_gets_its_learning_curve(tmp_path: Path) -> None:
+    with RunDirectory.create(tmp_path / "nano-1", Config()) as run:
+        log = MetricsLog(run.metrics)
+        for metrics in run_history():
+            log.append(int(metrics["step"]), metrics)
+    path = learning_curve(tmp_path / "nano-1")
+    assert path == tmp_path / "nano-1" / "learning_curve.png"
+    assert size_of(path) == (1600, 1000)
+
+
+def test_a_run_without_steps_has_nothing_to_draw(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path, Config()).close()
+    with pytest.raises(RunError, match="no steps to draw"):
+        learning_curve(tmp_path)
+
+
+def test_what_is_no_run_cannot_be_drawn(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + "\n")
+    with pytest.raises(RunError, match="not a run directory"):
+        learning_curve(tmp_path)
+
+
+def test_the_moving_mean_is_centred_and_shrinks_at_the_ends() -> None:
+    assert moving_mean([0, 3, 6, 9], 3) == [1.5, 3, 6, 7.5]
+    assert moving_mean([1, 2], 1) == [1, 2]
