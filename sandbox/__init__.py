@@ -1,0 +1,38 @@
+"""Runs untrusted Python in isolation and says what became of it. Imports nothing of `azr`; README.md is the way in."""
+
+from sandbox.docker import ContainerLimits, DockerExecutor
+from sandbox.types import (
+    EngineUnavailable,
+    Execution,
+    Executor,
+    ImageMissing,
+    Job,
+    Limits,
+    RunResult,
+    SandboxBroken,
+    SandboxError,
+    Status,
+)
+from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same
+
+__all__ = [
+    "ContainerLimits",
+    "DockerExecutor",
+    "EngineUnavailable",
+    "Execution",
+    "Executor",
+    "ImageMissing",
+    "Job",
+    "Limits",
+    "NotAValue",
+    "NotCanonical",
+    "RunResult",
+    "SandboxBroken",
+    "SandboxError",
+    "Status",
+    "arguments_text",
+    "decode",
+    "decode_arguments",
+    "encode",
+    "same",
+]

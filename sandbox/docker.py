@@ -1,0 +1,220 @@
+"""The default executor: Docker containers that take jobs over their standard input. Read `DockerExecutor` first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, cast
+
+from sandbox import image as images
+from sandbox.engine import connect
+from sandbox.pool import SLOTS, ChannelBroken, Pool
+from sandbox.types import Execution, Job, SandboxError
+
+if TYPE_CHECKING:
+    import docker
+    from docker.models.containers import Container
+
+OWNER_LABEL = "azr.sandbox.owner"
+FIRST_USER, NUM_USERS = 60578, 600
+"""User ids that no distribution gives away. Each container has one of its own, because the kernel counts a user's
+processes over all containers."""
+OVERHEAD_MIB = 96
+OVERHEAD_PIDS = 8
+SEEDS = {0: "20250506", 1: "1"}
+ZONES = {0: "UTC0", 1: "XYZ-7"}
+NO_IPC = {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"}
+"""System V and POSIX queues would outlive the process that made them."""
+STDOUT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerLimits:
+    """What one container may use, whatever its jobs ask for."""
+
+    memory_mib: int = 512
+    processes: int = 64
+    cpus: float = 1.0
+    scratch_mib: int = 16
+
+
+class DockerExecutor:
+    """Runs jobs in `workers` containers for each of the two seed slots::
+
+    async with DockerExecutor(image.ensure()) as executor:
+        [execution] = await executor.run([Job(program="def f(x): return x + 1", inputs=("1",))])
+    """
+
+    def __init__(
+        self,
+        image: str = images.DEFAULT_NAME,
+        *,
+        workers: int = 1,
+        container: ContainerLimits | None = None,
+        runtime: str | None = None,
+    ) -> None:
+        """
+        Args:
+            runtime: the engine's name of another runtime (`runsc`); None is its default one.
+        """
+        self._image = image
+        self._workers = workers
+        self._limits = container or ContainerLimits()
+        self._runtime = runtime
+        self._started = secrets.randbelow(NUM_USERS)
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        for job in jobs:
+            self._check_fits(job)
+        return await self._pool.run(jobs)
+
+    async def __aenter__(self) -> Self:
+        self._client = await asyncio.to_thread(connect)
+        await asyncio.to_thread(images.require, self._image)
+        await asyncio.to_thread(remove_orphans, self._client)
+        self._pool = Pool(self._open, self._workers)
+        try:
+            await self._pool.start()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._pool.close()
+        await asyncio.to_thread(cast(Callable[[], None], self._client.close))
+
+    def _check_fits(self, job: Job) -> None:
+        fits = (
+            job.limits.memory_mib + OVERHEAD_MIB <= self._limits.memory_mib
+            and job.limits.processes + OVERHEAD_PIDS <= self._limits.processes
+            and job.seed_slot in SLOTS
+        )
+        if not fits:
+            raise SandboxError(f"{job.limits}, slot {job.seed_slot}: more than the containers have ({self._limits})")
+
+    async def _open(self, slot: int) -> Attached:
+        container, stream = await asyncio.to_thread(self._start, slot)
+        reader, writer = await asyncio.open_connection(sock=stream)
+        return Attached(container, reader, writer)
+
+    def _start(self, slot: int) -> tuple[Container, socket.socket]:
+        """A running container, and the socket that is its standard input and output."""
+        from docker.errors import DockerException
+
+        try:
+            container = self._client.containers.create(self._image, **self._settings(slot))
+            attached: Any = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            stream = socket.socket(fileno=os.dup(attached.fileno()))
+            stream.setblocking(False)
+            container.start()
+        except DockerException as error:
+            raise SandboxError(f"The container could not be started: {error}") from error
+        return container, stream
+
+    def _settings(self, slot: int) -> dict[str, Any]:
+        from docker.types import LogConfig
+
+        self._started += 1
+        user = FIRST_USER + self._started % NUM_USERS
+        scratch = f"rw,noexec,nosuid,nodev,mode=1777,nr_inodes=1024,size={self._limits.scratch_mib}m"
+        return {
+            "user": f"{user}:{user}",
+            "environment": {"PYTHONHASHSEED": SEEDS[slot], "TZ": ZONES[slot], "HOME": "/tmp"},
+            "hostname": secrets.token_hex(4),
+            "network_mode": "none",
+            "ipc_mode": "none",
+            "read_only": True,
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges"],
+            "mem_limit": f"{self._limits.memory_mib}m",
+            "memswap_limit": f"{self._limits.memory_mib}m",
+            "pids_limit": self._limits.processes,
+            "nano_cpus": int(self._limits.cpus * 1e9),
+            "tmpfs": {"/tmp": scratch},
+            "sysctls": NO_IPC if self._runtime is None else {},
+            "runtime": self._runtime,
+            "stdin_open": True,
+            "init": False,
+            "auto_remove": True,
+            "log_config": LogConfig(type="none"),
+            "labels": {OWNER_LABEL: owner()},
+        }
+
+
+class Attached:
+    """The byte channel to one container: Docker wraps what comes out in frames of its own, `kind, 0, 0, 0, length`."""
+
+    def __init__(self, container: Container, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._container = container
+        self._reader = reader
+        self._writer = writer
+        self._buffer = bytearray()
+        self.stderr = b""
+
+    @property
+    def container_id(self) -> str:
+        return str(self._container.id)
+
+    async def send(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise ChannelBroken(str(error)) from error
+
+    async def receive(self, count: int) -> bytes:
+        while len(self._buffer) < count:
+            await self._fill()
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
+        return data
+
+    async def _fill(self) -> None:
+        try:
+            head = await self._reader.readexactly(8)
+            data = await self._reader.readexactly(int.from_bytes(head[4:], "big"))
+        except (asyncio.IncompleteReadError, OSError) as error:
+            told = self.stderr.decode("utf-8", "replace")
+            raise ChannelBroken(f"the container ended {told!r}") from error
+        if head[0] == STDOUT:
+            self._buffer += data
+        else:
+            self.stderr = (self.stderr + data)[-2000:]
+
+    async def close(self) -> None:
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
+        await asyncio.to_thread(_remove, self._container)
+
+
+def remove_orphans(client: docker.DockerClient) -> None:
+    """Remove containers of our processes that ended without cleaning up; nobody else's, and none of another machine's."""
+    boot, namespace, _ = owner().split(":")
+    for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
+        its_boot, its_namespace, pid = [*container.labels[OWNER_LABEL].split(":"), "", ""][:3]
+        if (its_boot, its_namespace) == (boot, namespace) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            _remove(container)
+
+
+def owner() -> str:
+    """This process, named so that only a process of the same boot and pid namespace is compared with it."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}:{os.getpid()}"  # noqa: PTH116  # pathlib has no better word
+
+
+def _remove(container: Container) -> None:
+    from docker.errors import APIError
+
+    with contextlib.suppress(APIError):  # it may be gone already, or be on its way out
+        container.remove(force=True)

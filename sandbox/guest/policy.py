@@ -1,0 +1,135 @@
+"""The static policy: which forbidden names a program uses. Hygiene for task quality, not the boundary.
+
+Names are followed through imports and aliases, not through data. A module of which only a part is forbidden (`os.environ`) may
+be used as `os.something`, but not as a value of its own (`y = os`), because then nothing can be followed.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+
+IMPORTERS = frozenset({"__import__", "builtins.__import__", "importlib.__import__", "importlib.import_module"})
+LOOKUPS = frozenset({"getattr", "builtins.getattr"})
+ALWAYS = ("sys.modules", "importlib.reload", "importlib.util", "importlib.machinery", "importlib._bootstrap")
+"""Ways round the list, closed as soon as there is one."""
+
+
+def find_forbidden(program: str, forbidden: Iterable[str]) -> str | None:
+    """The first forbidden name, told with its line, or None.
+
+    Raises:
+        SyntaxError, ValueError, RecursionError: the program cannot be parsed.
+    """
+    names = tuple(forbidden)
+    tree = ast.parse(program)
+    if not names:
+        return None
+    return next(_Policy(tree, (*names, *ALWAYS)).findings(), None)
+
+
+class _Policy:
+    def __init__(self, tree: ast.Module, forbidden: tuple[str, ...]) -> None:
+        self.tree = tree
+        self.forbidden = forbidden
+        self.bound = {"__import__": "__import__", "getattr": "getattr"} | dict(_bindings(tree))
+        self.followed: set[int] = set()
+        """Nodes that stand below an attribute, a lookup or an import, and so do not escape as values."""
+
+    def findings(self) -> Iterator[str]:
+        for node in ast.walk(self.tree):
+            for why in (*self.in_imports(node), *self.in_expressions(node)):
+                yield f"{why} (line {getattr(node, 'lineno', 0)})"
+
+    def in_imports(self, node: ast.AST) -> Iterator[str]:
+        for path in _imported(node):
+            if path.endswith(".*") and self.is_partly_forbidden(path[:-2]):
+                yield f"{path} reaches forbidden names"
+            elif self.is_forbidden(path):
+                yield f"{path} is forbidden"
+
+    def in_expressions(self, node: ast.AST) -> Iterator[str]:
+        if not isinstance(node, (ast.Name, ast.Attribute, ast.Call)):
+            return
+        if isinstance(node, ast.Call):
+            yield from self.in_call(node)
+        path = self.resolve(node)
+        self.follow(node, path)
+        if path is None:
+            return
+        if self.is_forbidden(path):
+            yield f"{path} is forbidden"
+        elif id(node) not in self.followed and (self.is_partly_forbidden(path) or path in IMPORTERS):
+            yield f"{path} is used as a value"
+        elif (
+            "__" in path.rpartition(".")[2]
+            and self.is_partly_forbidden(path.rpartition(".")[0])
+            and path not in IMPORTERS
+        ):
+            yield f"{path} reaches forbidden names"
+
+    def in_call(self, call: ast.Call) -> Iterator[str]:
+        if self.resolve(call.func) in IMPORTERS:
+            self.followed.add(id(call.func))
+            if _constant(call.args[:1]) is None:
+                yield "an import of a computed name"
+
+    def follow(self, node: ast.expr, path: str | None) -> None:
+        """`ast.walk` comes from above, so what stands below a followed node is known before it is met."""
+        if isinstance(node, ast.Attribute):
+            self.followed.add(id(node.value))
+        elif isinstance(node, ast.Call) and path is not None and node.args:
+            self.followed.add(id(node.args[0]))
+
+    def resolve(self, node: ast.expr) -> str | None:
+        """The dotted name that an expression stands for, where that can be told."""
+        if isinstance(node, ast.Name):
+            return self.bound.get(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.resolve(node.value)
+            return None if owner is None else f"{owner}.{node.attr}"
+        if isinstance(node, ast.Call):
+            return self.resolve_call(node)
+        return None
+
+    def resolve_call(self, call: ast.Call) -> str | None:
+        function = self.resolve(call.func)
+        if function in IMPORTERS:
+            name = _constant(call.args[:1])
+            is_top = name is not None and function != "importlib.import_module" and len(call.args) < 4
+            return name.partition(".")[0] if is_top and name and not self.is_forbidden(name) else name
+        if function in LOOKUPS and len(call.args) > 1:
+            owner, name = self.resolve(call.args[0]), _constant(call.args[1:2])
+            return f"{owner}.{name}" if owner and name else None
+        return None
+
+    def is_forbidden(self, path: str) -> bool:
+        return any(path == name or path.startswith(name + ".") for name in self.forbidden)
+
+    def is_partly_forbidden(self, path: str) -> bool:
+        return any(name.startswith(path + ".") for name in (*self.forbidden, *IMPORTERS))
+
+
+def _bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Local name and what it stands for, for every import anywhere in the program."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                yield (alias.asname, alias.name) if alias.asname else (top, top)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield alias.asname or alias.name, f"{node.module or ''}.{alias.name}"
+
+
+def _imported(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def _constant(arguments: list[ast.expr]) -> str | None:
+    if arguments and isinstance(arguments[0], ast.Constant) and isinstance(arguments[0].value, str):
+        return arguments[0].value
+    return None

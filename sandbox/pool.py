@@ -1,0 +1,259 @@
+"""Many jobs over a few containers: pipelining, deadlines, replacement, retry. Knows containers only as byte channels.
+
+Read `Pool.run`, then `_Conversation`. A container that dies, hangs or talks nonsense is replaced; what was queued in it runs
+again elsewhere. Only the job that was running is charged, and two deaths make it `killed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sandbox import readback, wire
+from sandbox.types import Execution, Job, SandboxBroken, SandboxError, Status
+
+SLOTS = (0, 1)
+WINDOW = 4
+"""Jobs in flight in one container, so that none waits for a round trip."""
+MAX_DEATHS = 2
+MAX_IDLE_DEATHS = 5
+MAX_DEATHS_IN_A_ROW = 24
+RECYCLE_AFTER = 5000
+HELLO_S = 60.0
+GRACE_S = 5.0
+"""What the guest gets beyond the job's own limits, and the host beyond the guest."""
+HELLO = wire.job_bytes(Job(program="", inputs=()))
+
+
+class ChannelBroken(Exception):
+    """The container at the other end died, hangs, or does not speak our format."""
+
+
+class Channel(Protocol):
+    """A byte stream to one container; both verbs raise `ChannelBroken`."""
+
+    async def send(self, data: bytes) -> None: ...
+
+    async def receive(self, count: int) -> bytes:
+        """Exactly `count` bytes."""
+        ...
+
+    async def close(self) -> None:
+        """End the container as well; never raises because it is gone already."""
+        ...
+
+
+@dataclass(order=True)
+class _Ticket:
+    """A job on its way; the order number brings a retried job to the front."""
+
+    order: int
+    job: Job = field(compare=False)
+    body: bytes = field(compare=False)
+    done: asyncio.Future[Execution] = field(compare=False)
+    deaths: int = field(compare=False, default=0)
+
+
+def worst_case_s(job: Job) -> float:
+    """Longest that the guest may take for the job: policy, then each input evaluated and called."""
+    grace_s = 0.5
+    an_input = job.limits.wall_s * (1 + job.calls) + 2 * grace_s
+    return job.limits.wall_s + grace_s + an_input * len(job.inputs) + GRACE_S
+
+
+class Pool:
+    """`workers` containers for each seed slot."""
+
+    def __init__(
+        self, open_channel: Callable[[int], Awaitable[Channel]], workers: int, *, window: int = WINDOW
+    ) -> None:
+        self._open_channel = open_channel
+        self._workers = workers
+        self._window = window
+        self._queues: dict[int, asyncio.PriorityQueue[_Ticket]] = {slot: asyncio.PriorityQueue() for slot in SLOTS}
+        self._orders = itertools.count()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._waiting: set[asyncio.Future[Execution]] = set()
+        self._broken: SandboxError | None = None
+        self._idle_deaths = 0
+        self._deaths_in_a_row = 0
+
+    async def start(self) -> None:
+        """Returns when one container of each slot has answered.
+
+        Raises:
+            SandboxError: they do not come up.
+        """
+        self._tasks = [asyncio.create_task(self._work(slot)) for slot in SLOTS for _ in range(self._workers)]
+        await self.run([Job(program="def f(): pass", inputs=("",), seed_slot=slot) for slot in SLOTS])
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._fail(SandboxError("the executor was closed"))
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        """All executions, in the order of the jobs."""
+        if self._broken is not None:
+            raise self._broken
+        return list(await asyncio.gather(*[self._submit(job) for job in jobs]))
+
+    async def _submit(self, job: Job) -> Execution:
+        body = wire.job_bytes(job)
+        if len(body) > wire.MAX_REQUEST_BYTES:
+            return readback.stopped(job, Status.ERROR, "the program and its inputs are too long")
+        done: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        self._waiting.add(done)
+        done.add_done_callback(self._waiting.discard)
+        self._queues[job.seed_slot].put_nowait(_Ticket(next(self._orders), job, body, done))
+        return await done
+
+    async def _work(self, slot: int) -> None:
+        """One worker: a container, then its replacement, and so on."""
+        try:
+            while self._broken is None:
+                await self._serve_one_container(slot)
+        except SandboxError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(SandboxError(f"a fault in the sandbox itself: {error!r}"))
+            raise
+
+    async def _serve_one_container(self, slot: int) -> None:
+        in_flight: deque[_Ticket] = deque()
+        channel = await self._open_channel(slot)
+        try:
+            await _greet(channel)
+            await _Conversation(channel, self._queues[slot], in_flight, self._window).hold(self._replied)
+        except ChannelBroken as error:
+            self._died(in_flight, error)
+        finally:
+            for ticket in in_flight:
+                self._queues[slot].put_nowait(ticket)
+            await channel.close()
+
+    def _replied(self) -> None:
+        self._idle_deaths = self._deaths_in_a_row = 0
+
+    def _died(self, in_flight: deque[_Ticket], error: ChannelBroken) -> None:
+        """Charge the job that was running; raise when it cannot be the jobs' fault any more."""
+        self._deaths_in_a_row += 1
+        if not in_flight:
+            self._idle_deaths += 1
+        elif (running := in_flight[0]).deaths + 1 >= MAX_DEATHS:
+            in_flight.popleft()
+            _resolve(running, readback.stopped(running.job, Status.KILLED, "it took its container down twice"))
+        else:
+            running.deaths += 1
+        if self._idle_deaths >= MAX_IDLE_DEATHS or self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
+            raise SandboxBroken(f"containers die again and again although they are replaced ({error})") from error
+
+    def _fail(self, error: SandboxError) -> None:
+        self._broken = self._broken or error
+        for done in list(self._waiting):
+            if not done.done():
+                done.set_exception(self._broken)
+
+
+async def _greet(channel: Channel) -> None:
+    """See one empty job answered before any real one is trusted to the container."""
+    await channel.send(wire.frame(0, HELLO, deadline_ms=int(HELLO_S * 1000)))
+    try:
+        async with asyncio.timeout(HELLO_S):
+            header = _header(await channel.receive(wire.HEADER.size))
+            await channel.receive(header.length)
+    except TimeoutError:
+        raise ChannelBroken("the container does not answer") from None
+
+
+class _Conversation:
+    """One container's life: a sender that keeps its window full, a receiver that answers the oldest job first."""
+
+    def __init__(
+        self, channel: Channel, queue: asyncio.PriorityQueue[_Ticket], in_flight: deque[_Ticket], window: int
+    ) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._in_flight = in_flight
+        self._room = asyncio.Semaphore(window)
+        self._clock: asyncio.Timeout | None = None
+
+    async def hold(self, replied: Callable[[], None]) -> None:
+        """Until the container has served its share of jobs.
+
+        Raises:
+            ChannelBroken: it broke off; the jobs in flight are still in `in_flight`.
+        """
+        sender = asyncio.create_task(self._send())
+        try:
+            for _ in range(RECYCLE_AFTER):
+                await self._receive_one()
+                replied()
+        finally:
+            sender.cancel()
+            await asyncio.gather(sender, return_exceptions=True)
+
+    async def _send(self) -> None:
+        while True:
+            await self._room.acquire()
+            ticket = await self._queue.get()
+            if ticket.done.done():
+                self._room.release()
+                continue
+            self._in_flight.append(ticket)
+            if len(self._in_flight) == 1:
+                self._start_clock()
+            body = wire.frame(ticket.order, ticket.body, deadline_ms=int(worst_case_s(ticket.job) * 1000))
+            with contextlib.suppress(ChannelBroken):  # the receiver sees the same end, and knows whose fault it is
+                await self._channel.send(body)
+
+    async def _receive_one(self) -> None:
+        try:
+            async with asyncio.timeout(None) as self._clock:
+                self._start_clock()
+                header = _header(await self._channel.receive(wire.HEADER.size))
+                ticket = self._expected(header)
+                execution = _read(ticket, await self._channel.receive(header.length))
+        except TimeoutError:
+            raise ChannelBroken("no reply within the job's worst case") from None
+        self._in_flight.popleft()
+        self._room.release()
+        _resolve(ticket, execution)
+
+    def _expected(self, header: wire.Header) -> _Ticket:
+        if not self._in_flight or header.job_id != self._in_flight[0].order:
+            raise ChannelBroken("a reply to a job that was not the next")
+        if header.length > wire.max_reply_bytes(self._in_flight[0].job):
+            raise ChannelBroken("a reply longer than the job can have")
+        return self._in_flight[0]
+
+    def _start_clock(self) -> None:
+        """Only the oldest job's time runs, and only while there is one."""
+        if self._in_flight and self._clock is not None:
+            ends = asyncio.get_running_loop().time() + worst_case_s(self._in_flight[0].job) + GRACE_S
+            self._clock.reschedule(ends)
+
+
+def _header(data: bytes) -> wire.Header:
+    try:
+        return wire.read_header(data)
+    except wire.BrokenFrame as error:
+        raise ChannelBroken(str(error)) from error
+
+
+def _read(ticket: _Ticket, body: bytes) -> Execution:
+    try:
+        return readback.execution(ticket.job, wire.read_reply(body))
+    except wire.BrokenFrame as error:
+        raise ChannelBroken(str(error)) from error
+
+
+def _resolve(ticket: _Ticket, execution: Execution) -> None:
+    if not ticket.done.done():
+        ticket.done.set_result(execution)

@@ -1,0 +1,285 @@
+"""Canonical values: one text form that is wire format, store format and answer format at once.
+
+Read `encode` first, then `same`. Runs on both sides of the wall, standard library only::
+
+    encode({3, 1})                        "{1, 3}"          what `repr` shows; sets sorted by their members' text
+    encode(Counter("aab"))                "Counter({'a': 2, 'b': 1})"
+    decode("[1, nan, {'a': (2,)}]")       the value again; nothing is evaluated
+    same([1, nan], [1.0, nan])            True
+
+`encode` looks at objects that a hostile program made, so it asks for exact types and calls no method that a class could override.
+"""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import fractions
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sandbox.constructors import MAX_INT_DIGITS, NotCanonical
+from sandbox.literals import decode, decode_arguments
+
+__all__ = ["NotAValue", "NotCanonical", "TooLarge", "arguments_text", "decode", "decode_arguments", "encode", "same"]
+
+MAX_DEPTH = 64
+DEFAULT_BYTES = 64 * 1024
+
+
+class NotAValue(ValueError):
+    """The object is no canonical value, or refers to itself."""
+
+
+class TooLarge(NotAValue):
+    """A canonical value, but longer than allowed."""
+
+
+def encode(value: object, max_bytes: int = DEFAULT_BYTES) -> str:
+    """The canonical text of a value, at most `max_bytes` long in UTF-8.
+
+    Raises:
+        NotAValue: some object in it is of no value type, or it nests too deeply.
+        TooLarge: the text would be longer.
+    """
+    return _Encoder(max_bytes).text(value, 0)
+
+
+def arguments_text(arguments: tuple[object, ...], max_bytes: int = DEFAULT_BYTES) -> str:
+    """The canonical argument list, without the brackets: `[3, 1], 'a'`. Raises as `encode` does."""
+    encoder = _Encoder(max_bytes)
+    return encoder.joined(arguments, 0)
+
+
+def same(left: Any, right: Any, strict: bool = False) -> bool:
+    """Python's `==` on decoded values, with nan equal to nan; `strict` also compares types, at every depth.
+
+    Raises:
+        NotAValue: nested deeper than any value.
+    """
+    return _same(left, right, strict, 0)
+
+
+class _Encoder:
+    """Spends a budget of bytes while it writes, so that a bomb ends early."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.left = max_bytes
+
+    def text(self, value: object, depth: int) -> str:
+        if depth > MAX_DEPTH:
+            raise NotAValue("nested too deeply, or refers to itself")
+        kind = type(value)
+        if kind in _SCALARS:
+            self.check_length(value)
+            return self.spend(_SCALARS[kind](value))
+        if kind in _CONTAINERS:
+            return _CONTAINERS[kind](self, value, depth + 1)
+        if _is_namedtuple(kind):
+            return self.tuple_text(tuple(tuple.__iter__(value)), depth + 1)  # type: ignore[arg-type]  # a tuple subclass
+        raise NotAValue(f"{_class_name(kind)} is no value type")
+
+    def spend(self, text: str) -> str:
+        self.left -= len(text) if text.isascii() else len(text.encode())
+        if self.left < 0:
+            raise TooLarge(f"longer than {self.max_bytes} bytes")
+        return text
+
+    def check_length(self, value: object) -> None:
+        """Before `repr` spends time and memory on it."""
+        if type(value) in (str, bytes) and len(value) > self.left:  # type: ignore[arg-type]  # sized, by the line itself
+            raise TooLarge(f"longer than {self.max_bytes} bytes")
+
+    def joined(self, members: Iterable[object], depth: int) -> str:
+        return ", ".join([self.member(member, depth) for member in members])
+
+    def member(self, member: object, depth: int) -> str:
+        self.spend("  ")
+        return self.text(member, depth)
+
+    def list_text(self, value: Any, depth: int) -> str:
+        return f"[{self.joined(value, depth)}]"
+
+    def tuple_text(self, value: Any, depth: int) -> str:
+        return f"({self.joined(value, depth)},)" if len(value) == 1 else f"({self.joined(value, depth)})"
+
+    def set_text(self, value: Any, depth: int) -> str:
+        return "{" + self.sorted_text(value, depth) + "}" if value else self.spend("set()")
+
+    def frozenset_text(self, value: Any, depth: int) -> str:
+        self.spend("frozenset({})")
+        return "frozenset({" + self.sorted_text(value, depth) + "})" if value else "frozenset()"
+
+    def sorted_text(self, value: Any, depth: int) -> str:
+        return ", ".join(sorted(self.member(member, depth) for member in value))
+
+    def dict_text(self, value: Any, depth: int) -> str:
+        entries = dict.items(value)
+        return (
+            "{" + ", ".join([f"{self.member(key, depth)}: {self.member(entry, depth)}" for key, entry in entries]) + "}"
+        )
+
+    def counter_text(self, value: Any, depth: int) -> str:
+        return self.spend("Counter(") + self.dict_text(value, depth) + ")"
+
+    def ordered_text(self, value: Any, depth: int) -> str:
+        ordered = {key: dict.__getitem__(value, key) for key in collections.OrderedDict.__iter__(value)}
+        return self.spend("OrderedDict(") + self.dict_text(ordered, depth) + ")"
+
+    def default_text(self, value: Any, depth: int) -> str:
+        return self.spend("defaultdict(None, ") + self.dict_text(value, depth) + ")"
+
+    def deque_text(self, value: Any, depth: int) -> str:
+        end = "])" if value.maxlen is None else f"], maxlen={value.maxlen})"
+        return self.spend("deque([") + self.joined(value, depth) + end
+
+
+def _int_text(value: Any) -> str:
+    if value.bit_length() > MAX_INT_DIGITS * 3.33:
+        raise TooLarge(f"an integer of more than {MAX_INT_DIGITS} digits")
+    try:
+        return int.__repr__(value)
+    except ValueError as error:
+        raise TooLarge(str(error)) from None
+
+
+def _complex_text(value: Any) -> str:
+    """What `repr` shows, where Python reads that back to the same number (it loses signs of zeros and nan)."""
+    text = complex.__repr__(value)
+    is_exact = math.isfinite(value.real) and math.isfinite(value.imag) and math.copysign(1, value.imag) * value.imag > 0
+    if is_exact and (value.real != 0 or (value.imag > 0 and math.copysign(1, value.real) > 0)):
+        return text
+    return f"complex({float.__repr__(value.real)}, {float.__repr__(value.imag)})"
+
+
+def _fraction_text(value: Any) -> str:
+    numerator, denominator = value._numerator, value._denominator
+    if type(numerator) is not int or type(denominator) is not int:
+        raise NotAValue("a fraction of something else than integers")
+    return f"Fraction({_int_text(numerator)}, {_int_text(denominator)})"
+
+
+def _decimal_text(value: Any) -> str:
+    if decimal.Decimal.is_snan(value) or (decimal.Decimal.is_nan(value) and value.as_tuple().digits):
+        raise NotAValue("a signalling nan, or one that carries a payload")
+    return decimal.Decimal.__repr__(value)
+
+
+def _range_text(value: Any) -> str:
+    parts = (value.start, value.stop) if value.step == 1 else (value.start, value.stop, value.step)
+    return f"range({', '.join(_int_text(part) for part in parts)})"
+
+
+def _zoned_text(value: Any) -> str:
+    if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
+        raise NotAValue("a time zone that is no datetime.timezone")
+    return type(value).__repr__(value)
+
+
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    type(None): lambda _: "None",
+    bool: bool.__repr__,
+    int: _int_text,
+    float: float.__repr__,
+    complex: _complex_text,
+    str: str.__repr__,
+    bytes: bytes.__repr__,
+    fractions.Fraction: _fraction_text,
+    decimal.Decimal: _decimal_text,
+    range: _range_text,
+    datetime.date: datetime.date.__repr__,
+    datetime.timedelta: datetime.timedelta.__repr__,
+    datetime.timezone: datetime.timezone.__repr__,
+    datetime.time: _zoned_text,
+    datetime.datetime: _zoned_text,
+}
+_CONTAINERS: dict[type, Callable[[_Encoder, Any, int], str]] = {
+    list: _Encoder.list_text,
+    tuple: _Encoder.tuple_text,
+    set: _Encoder.set_text,
+    frozenset: _Encoder.frozenset_text,
+    dict: _Encoder.dict_text,
+    collections.Counter: _Encoder.counter_text,
+    collections.OrderedDict: _Encoder.ordered_text,
+    collections.defaultdict: _Encoder.default_text,
+    collections.deque: _Encoder.deque_text,
+}
+
+_MRO: Any = type.__dict__["__mro__"]
+_NAMESPACE: Any = type.__dict__["__dict__"]
+_NAME: Any = type.__dict__["__name__"]
+
+
+def _is_namedtuple(kind: type) -> bool:
+    """Asked of `type` itself: a metaclass could answer for the class."""
+    bases = _MRO.__get__(kind)
+    return tuple in bases and any("_fields" in _NAMESPACE.__get__(base) for base in bases)
+
+
+def _class_name(kind: type) -> str:
+    return _NAME.__get__(kind)[:80]
+
+
+def _same(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    if depth > 2 * MAX_DEPTH:
+        raise NotAValue("nested too deeply")
+    if strict and type(left) is not type(right):
+        return False
+    for kinds, compare in _COMPARISONS:
+        if isinstance(left, kinds) and isinstance(right, kinds):
+            return compare(left, right, strict, depth + 1)
+    return bool(left == right) or bool(left != left and right != right)
+
+
+def _same_items(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    return len(left) == len(right) and all(_same(a, b, strict, depth) for a, b in zip(left, right, strict=True))
+
+
+def _same_deques(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    return (not strict or left.maxlen == right.maxlen) and _same_items(left, right, strict, depth)
+
+
+def _same_sets(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    keys = [{_key(member, strict, depth) for member in members} for members in (left, right)]
+    return len(left) == len(right) and keys[0] == keys[1]
+
+
+def _same_dicts(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    a, b = ({_key(key, strict, depth): entry for key, entry in dict.items(side)} for side in (left, right))
+    is_ordered = type(left) is type(right) is collections.OrderedDict
+    if len(left) != len(right) or a.keys() != b.keys() or (is_ordered and list(a) != list(b)):
+        return False
+    return all(_same(entry, b[key], strict, depth) for key, entry in a.items())
+
+
+def _same_counters(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    """A count of zero is as good as none, as in Python."""
+    counted = ({key: count for key, count in dict.items(side) if count != 0} for side in (left, right))
+    return _same_dicts(*counted, strict, depth)
+
+
+_COMPARISONS: tuple[tuple[Any, Callable[[Any, Any, bool, int], bool]], ...] = (
+    (list, _same_items),
+    (tuple, _same_items),
+    (collections.deque, _same_deques),
+    ((set, frozenset), _same_sets),
+    (collections.Counter, _same_counters),
+    (dict, _same_dicts),
+)
+
+
+def _key(member: Any, strict: bool, depth: int) -> Any:
+    """Something that hashes and compares as `same` does; only hashable values come here."""
+    if depth > 2 * MAX_DEPTH:
+        raise NotAValue("nested too deeply")
+    if isinstance(member, tuple):
+        items: Any = member
+        return ("tuple", *[_key(part, strict, depth + 1) for part in items])
+    if isinstance(member, frozenset):
+        members: Any = member
+        return ("set", len(members), frozenset(_key(part, strict, depth + 1) for part in members))
+    kind = type(member) if strict else None
+    return (kind, "nan") if member != member else (kind, member)
