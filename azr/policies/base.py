@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from azr.types import Completion, TrainingSample
+
+
+Thinking = Literal["free", "off", "forced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,8 @@ class Sampling:
     max_new_tokens: int
     num_samples: int = 1
     """Completions a prompt."""
+    thinking: Thinking = "free"
+    """For evaluation: `off` closes the thought at once, `forced` keeps the first token from closing it."""
 
 
 class Policy(Protocol):

@@ -1,0 +1,101 @@
+"""Sampling one batch of completions with `transformers`, and the logprob of every sampled token on the way.
+
+Shapes: `B` rows of the batch, `P` prompt tokens (left-padded), `T` sampled tokens, `V` vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers.modeling_utils import PreTrainedModel
+
+from azr.policies.base import Sampling
+
+
+class Continuation(NamedTuple):
+    """What was sampled after one row of prompt tokens."""
+
+    token_ids: tuple[int, ...]
+    """The end token included when it was sampled."""
+    logprobs: tuple[float, ...]
+    is_truncated: bool
+
+
+class SamplingLogprobs(LogitsProcessor):
+    """Watches generation: keeps the logprob of every token that was drawn, in `B x V` memory instead of `B x T x V`.
+
+    A processor sees the logits before the draw and the drawn token one call later. Given by the caller, it runs before
+    temperature and top-p, so the logits are the model's own; temperature is applied here, top-p is not renormalised.
+    """
+
+    def __init__(self, temperature: float) -> None:
+        self._temperature = temperature
+        self._pending_BV: Tensor | None = None
+        self._drawn: list[Tensor] = []
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        self._settle(input_ids)
+        self._pending_BV = (scores / self._temperature).log_softmax(-1)
+        return scores
+
+    def finish(self, ids_BS: Tensor) -> Tensor:
+        """Logprobs `B x T` of the tokens sampled into `ids_BS`, prompt and completion."""
+        self._settle(ids_BS)
+        return torch.stack(self._drawn, dim=1)
+
+    def _settle(self, ids_BS: Tensor) -> None:
+        if self._pending_BV is not None:
+            self._drawn.append(self._pending_BV.gather(-1, ids_BS[:, -1:]).squeeze(-1))
+
+
+def continue_batch(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, sampling: Sampling, end_ids: Sequence[int]
+) -> list[Continuation]:
+    """One continuation of each row of prompt tokens, drawn from torch's global random state.
+
+    Logprobs are those of the temperature-scaled distribution (of temperature 1 where decoding is greedy).
+    """
+    ids_BP, mask_BP = left_padded(prompts, device=model.device)
+    watcher = SamplingLogprobs(sampling.temperature or 1.0)
+    generate = cast("Callable[..., Tensor]", model.generate)
+    ids_BS = generate(
+        input_ids=ids_BP,
+        attention_mask=mask_BP,
+        generation_config=_generation_config(sampling, end_ids),
+        logits_processor=LogitsProcessorList([watcher]),
+    )
+    tokens = cast("list[list[int]]", ids_BS[:, ids_BP.shape[1] :].tolist())
+    logprobs = cast("list[list[float]]", watcher.finish(ids_BS).tolist())
+    return [_cut(row, values, frozenset(end_ids)) for row, values in zip(tokens, logprobs, strict=True)]
+
+
+def left_padded(rows: Sequence[Sequence[int]], *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and attention mask, `B x P`; the padding id is 0 and masked out."""
+    width = max(len(row) for row in rows)
+    ids = [[0] * (width - len(row)) + list(row) for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _generation_config(sampling: Sampling, end_ids: Sequence[int]) -> GenerationConfig:
+    ends = {"eos_token_id": list(end_ids), "pad_token_id": end_ids[0]} if end_ids else {"pad_token_id": 0}
+    if sampling.temperature == 0:
+        return GenerationConfig(do_sample=False, max_new_tokens=sampling.max_new_tokens, **ends)
+    return GenerationConfig(
+        do_sample=True,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=0,
+        max_new_tokens=sampling.max_new_tokens,
+        **ends,
+    )
+
+
+def _cut(tokens: list[int], logprobs: list[float], end_ids: frozenset[int]) -> Continuation:
+    """The row up to and with its first end token; what follows is padding."""
+    length = next((place for place, token in enumerate(tokens, start=1) if token in end_ids), None)
+    return Continuation(tuple(tokens[:length]), tuple(logprobs[:length]), is_truncated=length is None)

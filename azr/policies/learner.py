@@ -1,0 +1,168 @@
+"""What turns training samples into optimizer steps: forward, loss, backward over micro-batches, then one AdamW step.
+
+Shapes: `B` samples of a micro-batch, `T` predicting positions, `K` of them in the span that holds actions, `N` actions,
+`V` vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from transformers.modeling_utils import PreTrainedModel
+
+from azr.config import LearnerConfig
+from azr.errors import PolicyError
+from azr.policies.optimizer import MasterAdamW, OptimizerState
+from azr.rl.batch import MicroBatch, micro_batches
+from azr.rl.loss import LossFigures, SampledTokens, TokenLogprobs, policy_loss, token_logprobs
+from azr.types import Cell, TrainingSample
+
+Reference = Callable[[MicroBatch], Tensor]
+"""Logprobs `N` of a micro-batch's actions under the frozen start model."""
+
+
+class Learner:
+    """Owns the optimizer of a model's trainable parameters."""
+
+    def __init__(
+        self, model: PreTrainedModel, config: LearnerConfig, *, temperature: float, reference: Reference | None = None
+    ) -> None:
+        self._model = model
+        self._config = config
+        self._temperature = temperature
+        self._reference = reference
+        trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._optimizer = MasterAdamW(trainable, config)
+
+    def update(self, samples: Sequence[TrainingSample], *, generator: torch.Generator) -> dict[str, float]:
+        """`updates_per_step` optimizer steps on minibatches that `generator` draws; returns token means for the log.
+
+        Raises:
+            PolicyError: nothing to learn from, or a loss or gradient is not finite; the weights are those from before.
+        """
+        spoken = [sample for sample in samples if sample.token_ids]
+        if not spoken:
+            raise PolicyError("an update needs at least one sample with a completion token")
+        minibatches = split_minibatches(spoken, self._config.updates_per_step, generator=generator)
+        before = _copied(self._optimizer.state()) if len(minibatches) > 1 else None
+        tally = _Tally()
+        self._model.train()
+        try:
+            for minibatch in minibatches:
+                self._step(minibatch, tally)
+        except PolicyError:
+            if before is not None:
+                self._optimizer.restore(before)
+            raise
+        finally:
+            self._optimizer.discard()
+            self._model.eval()
+        return tally.metrics()
+
+    def state(self) -> OptimizerState:
+        return self._optimizer.state()
+
+    def restore(self, state: OptimizerState) -> None:
+        """Raises `CheckpointError` when the state is of another model."""
+        self._optimizer.restore(state)
+
+    def _step(self, samples: Sequence[TrainingSample], tally: _Tally) -> None:
+        num_tokens = sum(len(sample.token_ids) for sample in samples)
+        learning_rate = self._optimizer.learning_rate
+        losses: list[Tensor] = []
+        for batch in micro_batches(samples, max_tokens=self._config.micro_batch_tokens):
+            batch = batch.to(self._model.device)
+            current = action_logprobs(self._model, batch, temperature=self._temperature)
+            loss, figures = policy_loss(current, self._fixed(batch), config=self._config, num_tokens=num_tokens)
+            loss.backward()
+            self._optimizer.accumulate()
+            losses.append(figures.loss)
+            tally.add(figures, weight=num_tokens)
+            tally.add_entropies(samples, batch, current.entropies_N.detach())
+        loss_sum = float(torch.stack(losses).sum())
+        if not math.isfinite(loss_sum):
+            raise PolicyError(f"the loss is {loss_sum}: the weights were left as they were")
+        tally.add_step(self._optimizer.step(), learning_rate=learning_rate, num_tokens=num_tokens)
+
+    def _fixed(self, batch: MicroBatch) -> SampledTokens:
+        mask_BT = batch.action_mask_BT
+        reference_N = self._reference(batch) if self._reference else None
+        return SampledTokens(batch.sampling_logprobs_BT[mask_BT], batch.advantages_BT[mask_BT], reference_N)
+
+
+def action_logprobs(model: PreTrainedModel, batch: MicroBatch, *, temperature: float) -> TokenLogprobs:
+    """Logprobs and entropies of the actions, row by row; logits are computed from the first action's column on."""
+    first = int(batch.action_mask_BT.any(0).int().argmax())
+    mask_BK = batch.action_mask_BT[:, first:]
+    kept = batch.inputs_BT.shape[1] - first
+    logits_BKV = cast(Tensor, model(input_ids=batch.inputs_BT, use_cache=False, logits_to_keep=kept).logits)
+    return token_logprobs(logits_BKV[:, -kept:][mask_BK], batch.targets_BT[:, first:][mask_BK], temperature=temperature)
+
+
+def split_minibatches(
+    samples: Sequence[TrainingSample], count: int, *, generator: torch.Generator
+) -> list[list[TrainingSample]]:
+    """The samples, shuffled, in `count` parts of equal size but for one; fewer where there are fewer samples."""
+    if count == 1:
+        return [list(samples)]
+    order = cast("list[int]", torch.randperm(len(samples), generator=generator).tolist())
+    parts = [order[start::count] for start in range(min(count, len(samples)))]
+    return [[samples[place] for place in part] for part in parts]
+
+
+class _Tally:
+    """Sums for the log. Figures stay tensors until the end, so that a GPU is not waited for in between."""
+
+    def __init__(self) -> None:
+        self._figures: list[tuple[LossFigures, int]] = []
+        self._entropies: dict[Cell, list[Tensor]] = defaultdict(list)
+        self._norms: list[float] = []
+        self._learning_rate = 0.0
+        self._num_tokens = 0
+
+    def add(self, figures: LossFigures, *, weight: int) -> None:
+        self._figures.append((figures, weight))
+
+    def add_entropies(self, samples: Sequence[TrainingSample], batch: MicroBatch, entropies_N: Tensor) -> None:
+        sizes = [len(samples[row].token_ids) for row in batch.rows]
+        pieces = cast("tuple[Tensor, ...]", entropies_N.split(sizes))
+        for row, piece in zip(batch.rows, pieces, strict=True):
+            self._entropies[samples[row].cell].append(piece)
+
+    def add_step(self, norm: float, *, learning_rate: float, num_tokens: int) -> None:
+        self._norms.append(norm)
+        self._learning_rate = learning_rate
+        self._num_tokens += num_tokens
+
+    def metrics(self) -> dict[str, float]:
+        """Means over all action tokens of the update; `grad_norm` is the mean over its optimizer steps."""
+        means = {
+            name: sum(float(getattr(figures, name)) * weight for figures, weight in self._figures) / self._num_tokens
+            for name in LossFigures._fields
+        }
+        by_cell = {
+            f"entropy/{cell.role.value}/{cell.task_type}": float(torch.cat(pieces).mean())
+            for cell, pieces in sorted(self._entropies.items())
+        }
+        return {
+            **means,
+            **by_cell,
+            "grad_norm": sum(self._norms) / len(self._norms),
+            "learning_rate": self._learning_rate,
+            "tokens": float(self._num_tokens),
+            "optimizer_steps": float(len(self._norms)),
+        }
+
+
+def _copied(state: OptimizerState) -> OptimizerState:
+    """A copy on the CPU, to go back to."""
+
+    def copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+
+    return OptimizerState(copy(state.weights), copy(state.moments), state.num_steps)

@@ -1,0 +1,51 @@
+"""What each cell's rollouts looked like in one step, as figures for the log."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, pstdev
+
+from azr.rl.advantage import all_equal
+from azr.types import Cell, Rollout
+
+
+def cell_statistics(rollouts: Sequence[Rollout], advantages: Sequence[float]) -> dict[str, float]:
+    """Figures of every cell that has rollouts.
+
+    `<verb>/<type>/` + `reward`, `reward_std` (population), `length` (mean tokens of a completion), `truncated` (share),
+    `zero_variance_groups` (share of groups from which GRPO and RLOO would learn nothing; a group of one is such);
+    `advantage/<role>/<type>/mean` and `/std`.
+    """
+    cells: dict[Cell, list[tuple[Rollout, float]]] = defaultdict(list)
+    for rollout, advantage in zip(rollouts, advantages, strict=True):
+        cells[rollout.cell].append((rollout, advantage))
+    figures: dict[str, float] = {}
+    for cell, pairs in sorted(cells.items()):
+        figures |= _reward_figures(cell, [rollout for rollout, _ in pairs])
+        figures |= _advantage_figures(cell, [advantage for _, advantage in pairs])
+    return figures
+
+
+def _reward_figures(cell: Cell, rollouts: Sequence[Rollout]) -> dict[str, float]:
+    prefix = f"{cell.role.verb}/{cell.task_type}"
+    rewards = [rollout.reward for rollout in rollouts]
+    return {
+        f"{prefix}/reward": fmean(rewards),
+        f"{prefix}/reward_std": pstdev(rewards),
+        f"{prefix}/length": fmean(rollout.num_tokens for rollout in rollouts),
+        f"{prefix}/truncated": fmean(rollout.completion.is_truncated for rollout in rollouts),
+        f"{prefix}/zero_variance_groups": _zero_variance_share(rollouts),
+    }
+
+
+def _advantage_figures(cell: Cell, advantages: Sequence[float]) -> dict[str, float]:
+    prefix = f"advantage/{cell.role.value}/{cell.task_type}"
+    return {f"{prefix}/mean": fmean(advantages), f"{prefix}/std": pstdev(advantages)}
+
+
+def _zero_variance_share(rollouts: Sequence[Rollout]) -> float:
+    groups: dict[str, list[float]] = defaultdict(list)
+    for rollout in rollouts:
+        groups[rollout.group].append(rollout.reward)
+    return fmean(all_equal(rewards) for rewards in groups.values())
