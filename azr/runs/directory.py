@@ -48,12 +48,21 @@ class RunDirectory:
         Raises:
             RunError: something lies there already, another trainer holds it, or the disk refuses.
         """
-        run = cls(path)
+        cls.require_new(path)
         with disk_faults(f"create the run directory {path}"):
             path.mkdir(parents=True, exist_ok=True)
-            if any(entry.name != "lock" for entry in path.iterdir()):
+        return cls(path)._occupy(config)
+
+    @staticmethod
+    def require_new(path: Path) -> None:
+        """Check that a run may begin here, before anything expensive is opened.
+
+        Raises:
+            RunError: something lies there already.
+        """
+        with disk_faults(f"create the run directory {path}"):
+            if path.exists() and any(entry.name != "lock" for entry in path.iterdir()):
                 raise RunError(f"{path} is not empty: use --resume to go on with it, or another --run-dir")
-        return run._occupy(config)
 
     @classmethod
     def resume(cls, path: Path, config: Config) -> Self:

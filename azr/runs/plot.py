@@ -70,7 +70,7 @@ def draw(history: History, path: Path, *, title: str) -> None:
     figure.suptitle(title, x=0.035, y=0.975, ha="left", fontsize=20, fontweight="bold", color=_INK)
     figure.text(0.035, 0.92, _subtitle(history), ha="left", fontsize=13, color=_MUTED)
     _legend(figure, history)
-    figure.subplots_adjust(left=0.045, right=0.97, top=0.855, bottom=0.06, hspace=0.3, wspace=0.22)
+    figure.subplots_adjust(left=0.045, right=0.97, top=0.855, bottom=0.06, hspace=0.3, wspace=0.36)
     with disk_faults(f"write {path}"):
         figure.savefig(path)
 

@@ -35,8 +35,9 @@ def test_an_empty_folder_may_become_a_run(tmp_path: Path) -> None:
 
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(RunError, match=r"is not empty: use --resume .* or another --run-dir"):
-        RunDirectory.create(tmp_path, CONFIG)
+    for begin in (lambda: RunDirectory.require_new(tmp_path), lambda: RunDirectory.create(tmp_path, CONFIG)):
+        with pytest.raises(RunError, match=r"is not empty: use --resume .* or another --run-dir"):
+            begin()
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
 
