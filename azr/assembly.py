@@ -5,15 +5,16 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
+from sandbox.docker import DockerExecutor
+
 from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
-from azr.policies.base import Policy, Sampling
+from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
 from azr.selfplay.absolute_zero import Game, Generate
 from azr.selfplay.buffer import Buffer, task_key
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
-from sandbox.docker import DockerExecutor
 from sandbox.types import Executor
 
 
@@ -82,12 +83,14 @@ def make_game(
     )
 
 
-def sampler(policy: Policy, sampling: SamplingConfig, *, temperature: float | None = None) -> Generate:
+def sampler(
+    policy: Policy, sampling: SamplingConfig, *, temperature: float | None = None, thinking: Thinking = "free"
+) -> Generate:
     """The policy as self-play and evaluation see it: prompts in, completions out; temperature 0 is greedy."""
     drawn_at = sampling.temperature if temperature is None else temperature
 
     async def generate(prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
-        how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples)
+        how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples, thinking)
         return await policy.generate(prompts, how)
 
     return generate

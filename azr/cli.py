@@ -1,10 +1,10 @@
-"""The command line: one command a user types is one function here. No logic, and no heavy import before it is needed."""
+"""The command line: one command is one function here. No logic, and no heavy import before it is needed."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -67,7 +67,7 @@ def evaluate(
     tasks: Annotated[str, typer.Option(help="`nano`, or JSON lines of tasks as `azr verify` takes them.")] = "",
     temperature: Annotated[float, typer.Option(min=0, help="0 is greedy.")] = 0.0,
     thinking: Annotated[
-        str,
+        Literal["free", "off", "forced"],
         typer.Option(help="free: as the policy likes; off: the thought is closed for it; forced: it may not be empty."),
     ] = "free",
     config: Annotated[Path | None, typer.Option(help="Config to use for a model that is not a run.")] = None,

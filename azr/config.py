@@ -103,7 +103,7 @@ class SelfplayConfig(Section):
     """K: past tasks shown to the proposer of a deduction or abduction task."""
     solver_batch: Literal["separate", "attempts"] = "separate"
     """`separate`: one fresh completion a task trains the solver (paper). `attempts`: the attempts train it as well."""
-    unlearnable_reward: Literal[0.0, -0.5] = 0.0
+    unlearnable_reward: Annotated[float, Field(ge=-1, le=0)] = 0.0
     """Reward of a valid proposal whose solve rate is 0 or 1: 0.0 is the paper's equation, -0.5 the official code."""
     duplicates: Literal["off", "zero", "rejected"] = "off"
     """A proposal that the buffer holds already: treated as any other, rewarded 0, or rejected."""
@@ -187,7 +187,7 @@ class EvaluationConfig(Section):
     """Held-out accuracy during training."""
 
     tasks: str = ""
-    """`nano` (the embedded held-out set) or a file of JSON lines in the form of `azr verify`; empty evaluates nothing."""
+    """`nano` (the embedded held-out set), or JSON lines of tasks in the form of `azr verify`; empty: no evaluation."""
     every: Annotated[int, Field(ge=0)] = 10
     """Steps between evaluations, beside the first and the last; 0 keeps only these two."""
     tasks_per_type: Annotated[int, Field(ge=0)] = 0

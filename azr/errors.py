@@ -13,7 +13,7 @@
     ├── Malformed                the reply cannot be read
     └── Rejected                 the proposal was read but is not a fair task
 
-Sandbox faults have a tree of their own in `sandbox.types` (`SandboxError`); they are nobody's wrong answer and travel too.
+Sandbox faults have a tree of their own in `sandbox.types` (`SandboxError`); nobody's wrong answer.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -102,7 +102,7 @@ def texts_field(row: Row, name: str) -> tuple[str, ...]:
 
 
 @contextmanager
-def _reading(source: Path) -> Iterator[Iterator[tuple[int, str]]]:
+def _reading(source: Path) -> Generator[Iterator[tuple[int, str]]]:
     if str(source) == "-":
         yield _numbered(sys.stdin)
         return
@@ -119,7 +119,7 @@ def _numbered(lines: TextIO) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _writing(target: Path) -> Iterator[TextIO]:
+def _writing(target: Path) -> Generator[TextIO]:
     if str(target) == "-":
         yield sys.stdout
         return

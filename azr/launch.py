@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as LineProgress
+from rich.table import Table
 
 from azr import config as configs
 from azr.assembly import make_executor, make_game, make_policy, make_types, sampler
@@ -21,7 +21,7 @@ from azr.errors import ConfigError
 from azr.evaluation.heldout import Score, evaluate, load_tasks
 from azr.jsonlines import process
 from azr.modelfree import Exec, Validate, Verify
-from azr.policies.base import Policy
+from azr.policies.base import Policy, Thinking
 from azr.runs.checkpoint import CheckpointStore
 from azr.runs.directory import RunDirectory
 from azr.runs.metrics import MetricsLog
@@ -35,7 +35,6 @@ from azr.types import Task
 from sandbox.types import Executor
 
 INTERRUPTED = 130
-Thinking = Literal["free", "off", "forced"]
 console = Console()
 errors = Console(stderr=True)
 
@@ -78,7 +77,7 @@ async def _train(config: Config, folder: Path, *, held_out: list[Task], resume: 
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def _interruptible() -> Generator[Callable[[], bool]]:
     """The first Ctrl-C asks the loop to stop after the step; the second one breaks off."""
     asked: list[int] = []
     task = asyncio.current_task()
@@ -163,6 +162,14 @@ async def _evaluate(config: Config, tasks: list[Task], *, temperature: float, th
         return await evaluate(tasks, make_types(config), generate=generate, executor=executor)
 
 
+def _score_table(scores: dict[str, Score]) -> Table:
+    table = Table("task type", "tasks", "accuracy", "thinks", "accuracy when thinking", "tokens a reply")
+    for name, score in scores.items():
+        shares = (score.accuracy, score.thinks, score.accuracy_thinking)
+        table.add_row(name, str(score.num_tasks), *(f"{share:.1%}" for share in shares), f"{score.length:.1f}")
+    return table
+
+
 def run_exec(source: Path, target: Path, *, backend: str, overrides: Sequence[str], applies_policy: bool) -> int:
     """`azr exec`; returns the exit code: 1 when a line could not be used."""
     config = _model_free_config(backend, overrides)
@@ -216,3 +223,17 @@ async def _lines(
     if num_bad:
         errors.print(f"[bold red]{num_bad} lines could not be used[/]; their places in the output say why")
     return 1 if num_bad else 0
+
+
+def build_image(name: str, base: str) -> None:
+    """Build the sandbox image and say what came of it."""
+    from sandbox.image import build
+
+    console.print(f"{name}: {build(name, base=base) if base else build(name)}")
+
+
+def pretrain_nano(folder: Path, seed: int) -> None:
+    """Pretrain the nano base into a folder."""
+    from azr.nano.pretrain import pretrain
+
+    pretrain(folder, seed=seed)

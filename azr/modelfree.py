@@ -13,7 +13,6 @@ from azr.tasks.base import Proposal, TaskType
 from azr.tasks.source import entry_program
 from azr.types import Outcome, Task, Verdict
 from sandbox.types import Execution, Executor, Job, Limits, Status
-from sandbox.values import decode
 
 REASONS = frozenset([*(str(status) for status in Status), "nondeterministic"])
 """Reasons that travel as they are; any other of the gate's is reported as `malformed` with the `detail`."""
@@ -61,7 +60,8 @@ class Validate:
         known_type(row, self.task_types)
         text_field(row, "program")
         if "inputs" in row:
-            texts_field(row, "inputs")
+            if not texts_field(row, "inputs"):
+                raise BadRow("`inputs` is empty")
             text_field(row, "message") if "message" in row else None
         else:
             text_field(row, "input")
@@ -94,8 +94,7 @@ class Verify:
         text_field(row, "program")
         text_field(row, "answer")
         try:
-            for example in read_task(row).examples:
-                decode(example.output)
+            read_task(row)
         except (KeyError, TypeError, ValueError) as error:
             raise BadRow(f"the task's runs cannot be read: {error}") from error
 

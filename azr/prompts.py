@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateError, TemplateNotFound
 
@@ -24,7 +25,8 @@ def prompt_root() -> Path:
 
 def fence(text: str, tag: str) -> str:
     """The text as a fenced block whose fence is longer than any that the text contains."""
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
+    runs = re.findall(r"`{3,}", str(text))  # `str` refuses a missing variable, which `findall` only stumbles over
+    longest = max((len(run) for run in runs), default=2)
     marks = "`" * (longest + 1)
     return f"{marks}{tag}\n{text}\n{marks}"
 
@@ -44,7 +46,7 @@ class PromptSet:
             raise ConfigError(f"tasks.prompts = {name!r}: there is no folder {folder}. The package has: {sets}.")
         self.folder = folder
         self._environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, autoescape=False)
-        self._environment.filters["fence"] = fence
+        cast("dict[str, object]", self._environment.filters)["fence"] = fence
         self._templates: dict[str, Template] = {}
 
     def render(self, role: Role, task_type: str, variables: Mapping[str, object]) -> str:
@@ -60,5 +62,5 @@ class PromptSet:
             return self._templates[name].render(variables)
         except TemplateNotFound as error:
             raise ConfigError(f"the prompt set {self.folder} has no {error.name}; every task type needs one") from error
-        except TemplateError as error:
+        except (TemplateError, UnicodeDecodeError) as error:
             raise ConfigError(f"the prompt {self.folder / name} does not render: {error}") from error

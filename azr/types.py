@@ -3,8 +3,8 @@
 A filled-in example, one deduction task from first prompt to gradient::
 
     Prompt(text="...", cell=Cell(Role.PROPOSER, "deduction"))
-    Completion(text="</think><answer>...", prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(-0.1, -2.0, -0.4), ...)
-    Task(task_type="deduction", program="def f(x):\n return sorted(x)", examples=(Example("[3, 1]", "[1, 3]"),), message="")
+    Completion(text="</think><answer>...", prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(-0.1, ...), ...)
+    Task(task_type="deduction", program="def f(x):\n return sorted(x)", examples=(Example("[3, 1]", "[1, 3]"),), ...)
     Rollout(cell=..., group="41", outcome=Outcome(Verdict.CORRECT, ""), reward=1.0, ...)
     TrainingSample(cell=..., prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(...), advantage=0.7)
 """

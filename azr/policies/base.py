@@ -9,7 +9,6 @@ from typing import Literal, Protocol
 
 from azr.types import Completion, TrainingSample
 
-
 Thinking = Literal["free", "off", "forced"]
 
 
