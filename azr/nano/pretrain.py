@@ -1,0 +1,167 @@
+"""Makes the nano base model from nothing: documents without end, one pass, one CPU thread.
+
+`azr nano pretrain` runs it and gives the shipped weights again (same machine kind and torch, one thread, seed 0).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim import Optimizer
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from azr.nano import tokenizer
+from azr.nano.documents import DEPTHS, Mixture, Turn, document
+from azr.nano.forward import logits
+from azr.nano.muon import Muon
+
+NUM_TOKENS = 4_000_000
+"""What the shipped weights were trained on."""
+BATCH_TOKENS = 2400
+REPORT_TOKENS = 100_000
+PROMPT_WEIGHT = 0.1
+"""Weight of a prompt token in the loss; a reply's token has 1."""
+MUON_RATE, ADAM_RATE = 8e-3, 3e-3
+
+Batch = list[tuple[list[int], list[float]]]
+"""Token ids and loss weights of each document."""
+
+
+class Progress(NamedTuple):
+    """Where a pretraining stands."""
+
+    tokens: int
+    num_tokens: int
+    loss: float
+    """Weighted mean over the last report's steps, nats."""
+    wall_s: float
+
+
+def pretrain(
+    out_dir: Path,
+    *,
+    seed: int = 0,
+    num_tokens: int = NUM_TOKENS,
+    report: Callable[[Progress, Qwen3ForCausalLM], None] = lambda progress, model: None,
+) -> None:
+    """Train a model from random weights and write it with its tokenizer, ready for `AutoModelForCausalLM`."""
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    torch.set_flush_denormal(True)
+    rng = Random(seed)
+    model = create_model()
+    optimizers = _optimizers(model)
+    tokens, losses, start, reported = 0, list[float](), time.monotonic(), 0
+    while tokens < num_tokens:
+        done = tokens / num_tokens
+        batch = draw_batch(rng, mixture_at(done))
+        _set_rates(optimizers, rate_at(done))
+        losses.append(_step(model, optimizers, batch))
+        tokens += sum(len(ids) for ids, _ in batch)
+        if tokens - reported >= REPORT_TOKENS:
+            reported = tokens
+            report(Progress(tokens, num_tokens, sum(losses) / len(losses), time.monotonic() - start), model)
+            losses.clear()
+    model.save_pretrained(out_dir)
+    tokenizer.build().save_pretrained(out_dir)
+
+
+def create_model() -> Qwen3ForCausalLM:
+    """881,536 random parameters."""
+    config = Qwen3Config(
+        vocab_size=208,
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+        use_cache=True,
+        dtype="float32",
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def mixture_at(done: float) -> Mixture:
+    """The curriculum: short programs with several answers first, then all of them, then mostly direct replies."""
+    if done < 0.12:
+        return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.6, answers=4)
+    if done < 0.3:
+        return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.5, answers=3)
+    if done < 0.7:
+        return Mixture(statements=DEPTHS, thinking=0.5, answers=2)
+    return Mixture(statements=DEPTHS, thinking=0.15, answers=1)
+
+
+def rate_at(done: float) -> float:
+    """Share of the full learning rate: a short warm-up, then linear decay over the last half."""
+    return min(1.0, done / 0.01 + 0.05, max(0.03, (1 - done) / 0.5))
+
+
+def draw_batch(rng: Random, mixture: Mixture) -> Batch:
+    """Token ids and loss weights of about `BATCH_TOKENS` tokens of documents, shortest first."""
+    batch: Batch = []
+    while sum(len(ids) for ids, _ in batch) < BATCH_TOKENS:
+        batch.append(encode(document(rng, mixture)))
+    return sorted(batch, key=lambda pair: len(pair[0]))
+
+
+def encode(turns: list[Turn]) -> tuple[list[int], list[float]]:
+    """Token ids with an end of sequence after each reply, and the weight of each token in the loss."""
+    ids: list[int] = []
+    weights: list[float] = []
+    for turn in turns:
+        prompt, completion = tokenizer.encode(turn.prompt), [*tokenizer.encode(turn.completion), 1]
+        ids += prompt + completion
+        weights += [PROMPT_WEIGHT] * len(prompt) + [1.0] * len(completion)
+    return ids, weights
+
+
+def pad(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Ids and weights, each [B, T], padded on the right."""
+    width = max(len(ids) for ids, _ in batch)
+    ids_BT = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in batch])
+    weights_BT = torch.tensor([weights + [0.0] * (width - len(weights)) for _, weights in batch])
+    return ids_BT, weights_BT
+
+
+def _step(model: Qwen3ForCausalLM, optimizers: list[Optimizer], batch: Batch) -> float:
+    total = sum(sum(weights[1:]) for _, weights in batch)
+    third = (len(batch) + 2) // 3
+    loss_sum = 0.0
+    for first in range(0, len(batch), third):
+        ids_BT, weights_BT = pad(batch[first : first + third])
+        logits_BTV = logits(model, ids_BT[:, :-1])
+        loss_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), ids_BT[:, 1:], reduction="none")
+        loss = (loss_BT * weights_BT[:, 1:]).sum() / total
+        loss.backward()
+        loss_sum += loss.item()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss_sum
+
+
+def _optimizers(model: Qwen3ForCausalLM) -> list[Optimizer]:
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    adam = torch.optim.AdamW(others, lr=ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0)
+    return [Muon(matrices, lr=MUON_RATE), adam]
+
+
+def _set_rates(optimizers: list[Optimizer], share: float) -> None:
+    for optimizer, rate in zip(optimizers, (MUON_RATE, ADAM_RATE), strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * share
