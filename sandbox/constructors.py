@@ -12,9 +12,11 @@ import decimal
 import fractions
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 MAX_INT_DIGITS = 4300
+MAX_BITS = 14_284
+"""Bits of the longest integer of so many digits."""
 MAX_COLLISIONS = 100
 """Members of one set or dict that may share a hash: more is an attack on the time it takes to build."""
 
@@ -80,8 +82,9 @@ def _mapping(make: Callable[..., Any]) -> Callable[[list[Any], dict[str, Any]], 
 
     def call(values: list[Any], keywords: dict[str, Any]) -> Any:
         if len(values) == 1 and type(values[0]) is list:
-            check_hashes([key for key, _ in values[0]])
-            values = [dict(values[0])]
+            pairs = cast(list[tuple[Any, Any]], values[0])
+            check_hashes([key for key, _ in pairs])
+            values = [dict(pairs)]
         return check(values, keywords)
 
     return call
@@ -99,18 +102,18 @@ def _fraction(numerator: int = 0, denominator: int = 1) -> fractions.Fraction:
 
 def _decimal(value: str | int) -> decimal.Decimal:
     number = decimal.Decimal(value)
-    if number.is_snan() or (number.is_nan() and len(number.as_tuple().digits) > 0):
+    if number.is_snan() or (number.is_nan() and str(number).lstrip("-") != "NaN"):
         raise NotCanonical("a signalling nan, or one that carries a payload")
     return number
 
 
 def _deque(values: list[Any], keywords: dict[str, Any]) -> collections.deque[Any]:
-    members, maxlen = [*values, None, None][:2] if values else [[], None]
-    maxlen = keywords.get("maxlen", maxlen)
+    members: Any = values[0] if values else []
+    maxlen: Any = keywords.get("maxlen", values[1] if len(values) > 1 else None)
     fits = len(values) <= 2 and set(keywords) <= {"maxlen"} and type(maxlen) in (int, type(None))
     if not fits or type(members) not in (list, tuple):
         raise NotCanonical("deque takes a list and maxlen")
-    return collections.deque(members, maxlen)
+    return collections.deque(cast(list[Any], members), maxlen)
 
 
 def _defaultdict(entries: dict[Any, Any] | None = None) -> collections.defaultdict[Any, Any]:

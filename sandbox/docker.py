@@ -7,7 +7,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -91,7 +91,7 @@ class DockerExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._pool.close()
-        await asyncio.to_thread(cast(Callable[[], None], self._client.close))
+        await asyncio.to_thread(self._client.close)
 
     def _check_fits(self, job: Job) -> None:
         fits = (
@@ -103,7 +103,14 @@ class DockerExecutor:
             raise SandboxError(f"{job.limits}, slot {job.seed_slot}: more than the containers have ({self._limits})")
 
     async def _open(self, slot: int) -> Attached:
-        container, stream = await asyncio.to_thread(self._start, slot)
+        starting = asyncio.create_task(asyncio.to_thread(self._start, slot))
+        try:
+            container, stream = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            container, stream = await starting
+            stream.close()
+            await asyncio.to_thread(_remove, container)
+            raise
         reader, writer = await asyncio.open_connection(sock=stream)
         return Attached(container, reader, writer)
 
@@ -116,6 +123,8 @@ class DockerExecutor:
             attached: Any = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             stream = socket.socket(fileno=os.dup(attached.fileno()))
             stream.setblocking(False)
+            attached._sock.close()  # the SDK leaves both open
+            attached.close()
             container.start()
         except DockerException as error:
             raise SandboxError(f"The container could not be started: {error}") from error
@@ -199,11 +208,12 @@ class Attached:
 
 
 def remove_orphans(client: docker.DockerClient) -> None:
-    """Remove containers of our processes that ended without cleaning up; nobody else's, and none of another machine's."""
+    """Remove containers of our processes that ended without cleaning up; nobody else's, no other machine's."""
     boot, namespace, _ = owner().split(":")
     for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
-        its_boot, its_namespace, pid = [*container.labels[OWNER_LABEL].split(":"), "", ""][:3]
-        if (its_boot, its_namespace) == (boot, namespace) and pid.isdigit() and not Path(f"/proc/{pid}").exists():
+        label = str(cast(Any, container).labels[OWNER_LABEL])
+        is_ours = label.startswith(f"{boot}:{namespace}:")
+        if is_ours and not Path("/proc", label.rpartition(":")[2]).exists():
             _remove(container)
 
 

@@ -1,7 +1,7 @@
 """Builds the guest's image without any registry: this machine's interpreter, its standard library, the guest, no shell.
 
-Read `ensure` first. The image is a sorted tar with fixed times and owners, so the same inputs give the same bytes; their
-digest is a label, and `ensure` rebuilds when the guest code or the Python on this machine changed.
+Read `ensure` first. The image is a sorted tar with fixed times and owners, so the same inputs give the same bytes;
+their digest is a label, and `ensure` rebuilds when the guest code or the Python on this machine changed.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,9 @@ from sandbox.types import ImageMissing, SandboxError
 DEFAULT_NAME = "azr-sandbox:latest"
 DIGEST_LABEL = "azr.sandbox.digest"
 MODULE_ROOT = "usr/local/lib/guest"
-GUEST_MODULES = ("constructors.py", "literals.py", "types.py", "values.py", "wire.py")
+GUEST_MODULES = tuple(
+    f"{name}.py" for name in ("arithmetic", "constructors", "literals", "tokens", "types", "values", "wire")
+)
 ENTRYPOINT = ("python3", "-B", "-P", "-m", "sandbox.guest.supervisor")
 MOUNT_POINTS = ("dev", "etc", "proc", "sys", "tmp")
 ENVIRONMENT = {
@@ -119,7 +121,7 @@ def _existing(name: str) -> tuple[str, str] | None:
     except ImageNotFound:
         return None
     finally:
-        cast(Callable[[], None], client.close)()
+        client.close()
     return str(image.id), image.labels.get(DIGEST_LABEL, "")
 
 
@@ -157,7 +159,7 @@ def _build_on(name: str, base: str) -> str:
     except (APIError, BuildError) as error:
         raise SandboxError(f"The image could not be built on {base}: {error}") from error
     finally:
-        cast(Callable[[], None], client.close)()
+        client.close()
     return require(name)
 
 

@@ -7,37 +7,23 @@ descent over our own tokens, every failure a `NotCanonical`. Runs in the guest t
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
-from sandbox.constructors import CONSTANTS, CONSTRUCTORS, MAX_INT_DIGITS, NotCanonical, check_hashes, construct
+from sandbox import tokens
+from sandbox.arithmetic import Arithmetic
+from sandbox.constructors import (
+    CONSTANTS,
+    CONSTRUCTORS,
+    MAX_BITS,
+    MAX_INT_DIGITS,
+    NotCanonical,
+    check_hashes,
+    construct,
+)
 
 MAX_TEXT = 256 * 1024
 MAX_DEPTH = 136
 """Twice the depth that `encode` writes, because `Counter({...})` takes two levels here and one there."""
-MAX_PRODUCED = 1_000_000
-"""Items and characters that all `+` and `*` of one argument list may produce together."""
-MAX_BITS = 14_284
-
-_SPACE = re.compile(r"[ \t\n\f]*")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
-_CLASS = re.compile(r"<class '([a-z]+)'>")
-_STRING = re.compile(
-    r"([rRbBuU]|[rR][bB]|[bB][rR])?"
-    r"(?:'''((?:[^\\]|\\.)*?)'''|\"\"\"((?:[^\\]|\\.)*?)\"\"\"|'((?:[^'\\\n]|\\.)*)'|\"((?:[^\"\\\n]|\\.)*)\")",
-    re.DOTALL,
-)
-_ESCAPE = re.compile(r"\\(\n|[0-7]{1,3}|x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)", re.DOTALL)
-_PLAIN_ESCAPES = dict(
-    zip("\\'\"abfnrtv\n", ["\\", "'", '"', "\a", "\b", "\f", "\n", "\r", "\t", "\v", ""], strict=True)
-)
-_DIGITS = r"[0-9](?:_?[0-9])*"
-_BASED = re.compile(r"0(?:[xX](?:_?[0-9a-fA-F])+|[bB](?:_?[01])+|[oO](?:_?[0-7])+)")
-_FLOAT = re.compile(
-    rf"(?:(?:{_DIGITS}\.(?:{_DIGITS})?|\.{_DIGITS})(?:[eE][-+]?{_DIGITS})?|{_DIGITS}[eE][-+]?{_DIGITS})"
-)
-_INTEGER = re.compile(r"(?:0(?:_?0)*|[1-9](?:_?[0-9])*)(?![0-9_])")
-_WHOLE = re.compile(_DIGITS)
 
 
 def decode(text: str, max_chars: int = MAX_TEXT) -> Any:
@@ -67,7 +53,7 @@ def decode_arguments(text: str, arithmetic: bool = False, max_chars: int = MAX_T
 def _read(text: str, max_chars: int, *, arithmetic: bool) -> tuple[tuple[Any, ...], bool]:
     if len(text) > max_chars:
         raise NotCanonical(f"longer than {max_chars} characters")
-    reader = _Reader(text.replace("\r\n", "\n").replace("\r", "\n"), arithmetic=arithmetic)
+    reader = _Reader(text.replace("\r\n", "\n").replace("\r", "\n"), Arithmetic() if arithmetic else None)
     try:
         values, has_comma = reader.sequence("")
     except (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:
@@ -78,12 +64,11 @@ def _read(text: str, max_chars: int, *, arithmetic: bool) -> tuple[tuple[Any, ..
 class _Reader:
     """One pass over one text; `at` is always the next unread character."""
 
-    def __init__(self, text: str, *, arithmetic: bool) -> None:
+    def __init__(self, text: str, arithmetic: Arithmetic | None) -> None:
         self.text = text
         self.at = 0
         self.depth = 0
         self.arithmetic = arithmetic
-        self.produced = 0
 
     def sequence(self, end: str) -> tuple[list[Any], bool]:
         """Comma-separated values up to `end` (which is consumed), and whether there was a comma."""
@@ -106,17 +91,17 @@ class _Reader:
         total = self.product()
         while (sign := self.accept_any("+-")) is not None:
             right = self.product()
-            if sign == "-" or not self.arithmetic:
+            if sign == "-" or self.arithmetic is None:
                 total = _complex_literal(total, right, sign)
             else:
-                total = self.bounded_sum(total, right)
+                total = self.arithmetic.add(total, right)
         self.depth -= 1
         return total
 
     def product(self) -> Any:
         total = self.signed()
-        while self.arithmetic and self.accept("*"):
-            total = self.bounded_product(total, self.signed())
+        while self.arithmetic is not None and self.accept("*"):
+            total = self.arithmetic.multiply(total, self.signed())
         return total
 
     def signed(self) -> Any:
@@ -136,7 +121,7 @@ class _Reader:
             return _DISPLAYS[opening](self)
         if opening in "0123456789." and opening:
             return self.number()
-        if _STRING.match(self.text, self.at):
+        if tokens.STRING.match(self.text, self.at):
             return self.strings()
         return self.named()
 
@@ -173,16 +158,18 @@ class _Reader:
         return dict(pairs)
 
     def number(self) -> int | float | complex:
-        if (based := self.match(_BASED)) is not None:
-            return self.finished(_bounded_int(int(based, 0)))
-        if (digits := self.match(_FLOAT)) is not None:
+        if (based := self.match(tokens.BASED)) is not None:
+            if len(based) > MAX_BITS:
+                raise self.wrong("the integer is too long")
+            return self.finished(_bounded(int(based, 0)))
+        if (digits := self.match(tokens.FLOAT)) is not None:
             value = float(digits)
             return self.finished(complex(0.0, value) if self.take("jJ") else value)
-        whole = _WHOLE.match(self.text, self.at)
+        whole = tokens.WHOLE.match(self.text, self.at)
         if whole and self.text[whole.end() : whole.end() + 1] in ("j", "J"):
             self.at = whole.end() + 1
             return self.finished(complex(0.0, float(whole.group())))
-        if (digits := self.match(_INTEGER)) is None or len(digits) > MAX_INT_DIGITS:
+        if (digits := self.match(tokens.INTEGER)) is None or len(digits) > MAX_INT_DIGITS:
             raise self.wrong("not a number, or too long")
         return self.finished(int(digits))
 
@@ -194,17 +181,18 @@ class _Reader:
     def strings(self) -> str | bytes:
         """One string literal, or several that stand side by side."""
         parts: list[str | bytes] = []
-        while (match := _STRING.match(self.text, self.at)) is not None:
+        while (match := tokens.STRING.match(self.text, self.at)) is not None:
             self.at = match.end()
             body = next(group for group in match.groups()[1:] if group is not None)
-            parts.append(_unescape((match.group(1) or "").lower(), body))
+            parts.append(tokens.unescape((match.group(1) or "").lower(), body))
             self.skip_space()
         if len({type(part) for part in parts}) > 1:
             raise self.wrong("bytes and text side by side")
-        return parts[0][:0].join(parts)  # type: ignore[arg-type]  # all of one type, checked above
+        joined: Any = parts[0][:0]
+        return joined.join(parts)
 
     def named(self) -> Any:
-        name = self.match(_NAME)
+        name = self.match(tokens.NAME)
         if name in CONSTANTS:
             return CONSTANTS[name]
         if name is None or name not in CONSTRUCTORS:
@@ -218,7 +206,7 @@ class _Reader:
         if is_defaultdict:
             self.skip_factory()
         while not self.accept(")"):
-            name = re.compile(r"\s*([a-z]+)\s*=").match(self.text, self.at)
+            name = tokens.KEYWORD.match(self.text, self.at)
             if name:
                 self.at = name.end()
                 keywords[name.group(1)] = self.value()
@@ -234,37 +222,15 @@ class _Reader:
     def skip_factory(self) -> None:
         """The factory of a defaultdict (`<class 'int'>`, `int`, `None`) is no part of its value."""
         self.skip_space()
-        if self.match(_CLASS) is None and self.match(_NAME) is None:
+        if self.match(tokens.CLASS) is None and self.match(tokens.NAME) is None:
             raise self.wrong("expected the factory of a defaultdict")
         if not self.accept(","):
             self.skip_space()
             if self.text[self.at : self.at + 1] != ")":
                 raise self.wrong("expected a comma")
 
-    def bounded_sum(self, left: Any, right: Any) -> Any:
-        self.charge(_size(left) + _size(right))
-        _check_operands(left, right)
-        return _bounded_int(left + right)
-
-    def bounded_product(self, left: Any, right: Any) -> Any:
-        if type(left) is int and type(right) is int:
-            if left.bit_length() + right.bit_length() > MAX_BITS:
-                raise self.wrong("the product is too large")
-            return left * right
-        for sequence, count in ((left, right), (right, left)):
-            if type(sequence) in (str, bytes, list, tuple) and type(count) is int:
-                self.charge(max(count, 0) * max(_size(sequence), 1))
-                return sequence * count
-        _check_operands(left, right)
-        return left * right
-
-    def charge(self, size: int) -> None:
-        self.produced += size
-        if self.produced > MAX_PRODUCED:
-            raise self.wrong("the arithmetic produces too much")
-
     def skip_space(self) -> None:
-        match = _SPACE.match(self.text, self.at)
+        match = tokens.SPACE.match(self.text, self.at)
         self.at = match.end() if match else self.at
 
     def match(self, pattern: re.Pattern[str]) -> str | None:
@@ -272,7 +238,7 @@ class _Reader:
         if match is None:
             return None
         self.at = match.end()
-        return match.group(1) if pattern is _CLASS else match.group()
+        return match.group(1) if pattern is tokens.CLASS else match.group()
 
     def take(self, letters: str) -> bool:
         found = self.text[self.at : self.at + 1] in tuple(letters)
@@ -307,50 +273,7 @@ def _complex_literal(real: Any, imaginary: Any, sign: str) -> complex:
     return real + imaginary if sign == "+" else real - imaginary
 
 
-def _check_operands(left: Any, right: Any) -> None:
-    numbers = (int, float, complex)
-    is_sequences = type(left) is type(right) and type(left) in (str, bytes, list, tuple)
-    if not is_sequences and not (type(left) in numbers and type(right) in numbers):
-        raise NotCanonical("these values cannot be added or multiplied")
-
-
-def _bounded_int(value: Any) -> Any:
-    if type(value) is int and value.bit_length() > MAX_BITS:
+def _bounded(value: int) -> int:
+    if value.bit_length() > MAX_BITS:
         raise NotCanonical("the integer is too long")
     return value
-
-
-def _size(value: Any) -> int:
-    """Items and characters in a value, counted through its containers."""
-    if type(value) in (str, bytes):
-        return len(value)
-    if type(value) is dict:
-        return 1 + sum(_size(key) + _size(entry) for key, entry in value.items())
-    if type(value) in (list, tuple, set, frozenset):
-        members: Iterable[Any] = value
-        return 1 + sum(_size(member) for member in members)
-    return 1
-
-
-def _unescape(prefix: str, body: str) -> str | bytes:
-    if "b" not in prefix:
-        return body if "r" in prefix else _ESCAPE.sub(lambda match: _escaped(match, is_bytes=False), body)
-    if not body.isascii():
-        raise NotCanonical("bytes take ASCII characters only")
-    text = body if "r" in prefix else _ESCAPE.sub(lambda match: _escaped(match, is_bytes=True), body)
-    return text.encode("latin-1")
-
-
-def _escaped(match: re.Match[str], *, is_bytes: bool) -> str:
-    code = match.group(1)
-    if code in _PLAIN_ESCAPES:
-        return _PLAIN_ESCAPES[code]
-    if code[0] in "01234567":
-        return chr(int(code, 8) & 0xFF if is_bytes else int(code, 8))
-    if code[0] == "x" and len(code) == 3:
-        return chr(int(code[1:], 16))
-    if code[0] in "uU" and not is_bytes and len(code) > 1:
-        return chr(int(code[1:], 16))
-    if code[0] in "xuUN" and not (is_bytes and code[0] in "uUN"):
-        raise NotCanonical("a broken or unsupported escape")
-    return "\\" + code

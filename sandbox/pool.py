@@ -1,7 +1,7 @@
 """Many jobs over a few containers: pipelining, deadlines, replacement, retry. Knows containers only as byte channels.
 
-Read `Pool.run`, then `_Conversation`. A container that dies, hangs or talks nonsense is replaced; what was queued in it runs
-again elsewhere. Only the job that was running is charged, and two deaths make it `killed`.
+Read `Pool.run`, then `_Conversation`. A container that dies, hangs or talks nonsense is replaced; what was queued in it
+runs again elsewhere. Only the job that was running is charged, and two deaths make it `killed`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from pathlib import Path
 from sandbox.types import SandboxError
 
 SKIPPED_FOLDERS = frozenset(
-    "test tests idlelib tkinter turtledemo ensurepip lib2to3 site-packages dist-packages __pycache__ pydoc_data".split()
+    "test tests idlelib tkinter turtledemo ensurepip lib2to3 site-packages dist-packages __pycache__ pydoc_data".split()  # noqa: SIM905
 )
 SKIPPED_FILES = re.compile(
     r"^(turtle\.py|_tkinter\..*|_test.*|_ctypes_test.*|xx.*|.*\.(a|o|exe|pyc|pickle|h|txt|in|md))$"

@@ -117,7 +117,7 @@ class Execution:
 
 
 class Executor(Protocol):
-    """Runs jobs in isolation. Every backend passes the same contract tests (`tests/sandbox/contract.py`)."""
+    """Runs jobs in isolation. Every backend passes the same contract tests (`tests/sandbox/test_contract.py`)."""
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """Run all jobs, many in flight; executions come back in the order of the jobs.

@@ -7,7 +7,8 @@ Read `encode` first, then `same`. Runs on both sides of the wall, standard libra
     decode("[1, nan, {'a': (2,)}]")       the value again; nothing is evaluated
     same([1, nan], [1.0, nan])            True
 
-`encode` looks at objects that a hostile program made, so it asks for exact types and calls no method that a class could override.
+`encode` looks at objects that a hostile program made, so it asks for exact types and calls no
+method that a class could override.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ import decimal
 import fractions
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
-from sandbox.constructors import MAX_INT_DIGITS, NotCanonical
+from sandbox.constructors import MAX_BITS, MAX_INT_DIGITS, NotCanonical
 from sandbox.literals import decode, decode_arguments
 
 __all__ = ["NotAValue", "NotCanonical", "TooLarge", "arguments_text", "decode", "decode_arguments", "encode", "same"]
@@ -79,7 +80,7 @@ class _Encoder:
         if kind in _CONTAINERS:
             return _CONTAINERS[kind](self, value, depth + 1)
         if _is_namedtuple(kind):
-            return self.tuple_text(tuple(tuple.__iter__(value)), depth + 1)  # type: ignore[arg-type]  # a tuple subclass
+            return self.tuple_text(tuple(cast(Any, tuple).__iter__(value)), depth + 1)
         raise NotAValue(f"{_class_name(kind)} is no value type")
 
     def spend(self, text: str) -> str:
@@ -90,7 +91,7 @@ class _Encoder:
 
     def check_length(self, value: object) -> None:
         """Before `repr` spends time and memory on it."""
-        if type(value) in (str, bytes) and len(value) > self.left:  # type: ignore[arg-type]  # sized, by the line itself
+        if type(value) in (str, bytes) and len(cast(str, value)) > self.left:
             raise TooLarge(f"longer than {self.max_bytes} bytes")
 
     def joined(self, members: Iterable[object], depth: int) -> str:
@@ -117,7 +118,7 @@ class _Encoder:
         return ", ".join(sorted(self.member(member, depth) for member in value))
 
     def dict_text(self, value: Any, depth: int) -> str:
-        entries = dict.items(value)
+        entries = _entries(value)
         return (
             "{" + ", ".join([f"{self.member(key, depth)}: {self.member(entry, depth)}" for key, entry in entries]) + "}"
         )
@@ -126,8 +127,7 @@ class _Encoder:
         return self.spend("Counter(") + self.dict_text(value, depth) + ")"
 
     def ordered_text(self, value: Any, depth: int) -> str:
-        ordered = {key: dict.__getitem__(value, key) for key in collections.OrderedDict.__iter__(value)}
-        return self.spend("OrderedDict(") + self.dict_text(ordered, depth) + ")"
+        return self.spend("OrderedDict(") + self.dict_text(dict(_ordered_entries(value)), depth) + ")"
 
     def default_text(self, value: Any, depth: int) -> str:
         return self.spend("defaultdict(None, ") + self.dict_text(value, depth) + ")"
@@ -138,7 +138,7 @@ class _Encoder:
 
 
 def _int_text(value: Any) -> str:
-    if value.bit_length() > MAX_INT_DIGITS * 3.33:
+    if value.bit_length() > MAX_BITS:
         raise TooLarge(f"an integer of more than {MAX_INT_DIGITS} digits")
     try:
         return int.__repr__(value)
@@ -163,7 +163,7 @@ def _fraction_text(value: Any) -> str:
 
 
 def _decimal_text(value: Any) -> str:
-    if decimal.Decimal.is_snan(value) or (decimal.Decimal.is_nan(value) and value.as_tuple().digits):
+    if decimal.Decimal.is_snan(value) or (decimal.Decimal.is_nan(value) and str(value).lstrip("-") != "NaN"):
         raise NotAValue("a signalling nan, or one that carries a payload")
     return decimal.Decimal.__repr__(value)
 
@@ -176,7 +176,7 @@ def _range_text(value: Any) -> str:
 def _zoned_text(value: Any) -> str:
     if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
         raise NotAValue("a time zone that is no datetime.timezone")
-    return type(value).__repr__(value)
+    return repr(value)
 
 
 _SCALARS: dict[type, Callable[[Any], str]] = {
@@ -207,6 +207,17 @@ _CONTAINERS: dict[type, Callable[[_Encoder, Any, int], str]] = {
     collections.defaultdict: _Encoder.default_text,
     collections.deque: _Encoder.deque_text,
 }
+
+
+def _entries(value: Any) -> list[tuple[Any, Any]]:
+    return list(cast(Any, dict).items(value))
+
+
+def _ordered_entries(value: Any) -> list[tuple[Any, Any]]:
+    """An OrderedDict keeps an order of its own beside the one of the dict below it."""
+    keys: list[Any] = list(cast(Any, collections.OrderedDict).__iter__(value))
+    return [(key, cast(Any, dict).__getitem__(value, key)) for key in keys]
+
 
 _MRO: Any = type.__dict__["__mro__"]
 _NAMESPACE: Any = type.__dict__["__dict__"]
@@ -248,8 +259,8 @@ def _same_sets(left: Any, right: Any, strict: bool, depth: int) -> bool:
 
 
 def _same_dicts(left: Any, right: Any, strict: bool, depth: int) -> bool:
-    a, b = ({_key(key, strict, depth): entry for key, entry in dict.items(side)} for side in (left, right))
-    is_ordered = type(left) is type(right) is collections.OrderedDict
+    a, b = ({_key(key, strict, depth): entry for key, entry in _entries(side)} for side in (left, right))
+    is_ordered = {type(left), type(right)} == {collections.OrderedDict}
     if len(left) != len(right) or a.keys() != b.keys() or (is_ordered and list(a) != list(b)):
         return False
     return all(_same(entry, b[key], strict, depth) for key, entry in a.items())
@@ -257,8 +268,8 @@ def _same_dicts(left: Any, right: Any, strict: bool, depth: int) -> bool:
 
 def _same_counters(left: Any, right: Any, strict: bool, depth: int) -> bool:
     """A count of zero is as good as none, as in Python."""
-    counted = ({key: count for key, count in dict.items(side) if count != 0} for side in (left, right))
-    return _same_dicts(*counted, strict, depth)
+    counted = [{key: count for key, count in _entries(side) if count != 0} for side in (left, right)]
+    return _same_dicts(counted[0], counted[1], strict, depth)
 
 
 _COMPARISONS: tuple[tuple[Any, Callable[[Any, Any, bool, int], bool]], ...] = (
@@ -276,10 +287,9 @@ def _key(member: Any, strict: bool, depth: int) -> Any:
     if depth > 2 * MAX_DEPTH:
         raise NotAValue("nested too deeply")
     if isinstance(member, tuple):
-        items: Any = member
-        return ("tuple", *[_key(part, strict, depth + 1) for part in items])
+        return ("tuple", *[_key(part, strict, depth + 1) for part in cast(tuple[Any, ...], member)])
     if isinstance(member, frozenset):
-        members: Any = member
+        members = cast(frozenset[Any], member)
         return ("set", len(members), frozenset(_key(part, strict, depth + 1) for part in members))
-    kind = type(member) if strict else None
+    kind = _class_name(type(member)) if strict else None
     return (kind, "nan") if member != member else (kind, member)

@@ -4,7 +4,8 @@
 
     header   magic "AZRJ" | job id, 8 bytes | body length, 4 | deadline in ms, 4 (0 in a reply)
     request  {"program": ..., "inputs": [...], "entry": "f", "limits": {...}, "forbidden": [...], "calls": 1}
-    reply    {"status": "ok", "results": [["ok", "[3, 1]", ["[1, 3]"], ""]], "wall_s": 0.01, "cpu_s": 0.01, "peak_memory_mib": 11.2}
+    reply    {"status": "ok", "results": [["ok", "[3, 1]", ["[1, 3]"], ""]], "wall_s": 0.01, "cpu_s": 0.01,
+              "peak_memory_mib": 11.2}
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What runs inside the fork that a program gets for itself. It only hands over texts; it is believed in nothing else."""
+"""What runs in the fork that a program gets for itself. It only hands over texts; it is believed in nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The job process: reads one request, runs each input in forks of its own, writes one reply. It may die; PID 1 answers then."""
+"""The job process: reads one request, runs each input in forks of its own, writes one reply.
+
+It may die of what it runs; PID 1 answers then.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """PID 1 of a sandbox container: takes one job after the other, and outlives them all. Read `main` first.
 
-It looks at nothing that a program or a model wrote: it reads a fixed header, forks a job process that does the rest, and
-answers `killed` for it when it died. Being PID 1, no signal from inside its container ends it; being undumpable, no process
-inside can trace it or open its pipes. After each job it kills every other process in the container.
+It looks at nothing that a program or a model wrote: it reads a fixed header, forks a job process that does the rest,
+and answers `killed` for it when it died. Being PID 1, no signal from inside its container ends it; being undumpable,
+no process inside can trace it or open its pipes. After each job it kills every other process in the container.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import sys
 import time
 from typing import NoReturn
 
-PREIMPORTED = (
-    "abc array ast base64 bisect calendar collections collections.abc contextlib copy copyreg csv dataclasses datetime decimal "
-    "difflib enum fractions functools hashlib heapq inspect io itertools json keyword linecache math numbers operator os "
-    "pprint queue random re statistics string struct sys textwrap threading time traceback types typing unicodedata uuid "
-    "warnings weakref zlib _strptime"
-).split()
+PREIMPORTED = """
+    abc array ast base64 bisect calendar collections collections.abc contextlib copy copyreg csv dataclasses datetime
+    decimal difflib enum fractions functools hashlib heapq inspect io itertools json keyword linecache math numbers
+    operator os pprint queue random re statistics string struct sys textwrap threading time traceback types typing
+    unicodedata uuid warnings weakref zlib _strptime
+""".split()  # noqa: SIM905  # one word a line would hide that it is one list
 """What real programs import: loaded once here, so that no fork pays for it."""
 
 GUARDED = (
     "sandbox.types",
     "sandbox.constructors",
+    "sandbox.tokens",
+    "sandbox.arithmetic",
     "sandbox.literals",
     "sandbox.values",
     "sandbox.wire",
@@ -67,9 +69,10 @@ def _prepare() -> None:
 
 
 def _load(name: str, private: dict[str, object]) -> None:
-    """Import one of our modules on builtins of its own: a program that replaces `builtins.len` replaces only its own."""
+    """Import one of our modules on builtins of its own, so that a program replaces `builtins.len` for itself only."""
     spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.loader is not None, name
+    assert spec, name
+    assert spec.loader, name
     module = importlib.util.module_from_spec(spec)
     module.__dict__["__builtins__"] = private
     sys.modules[name] = module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import time
@@ -74,11 +75,11 @@ def _be_candidate(work: Work, limits: Limits, calls: int, nonce: bytes, pipes: t
 class _Exit:
     """How the fork ended, as the kernel tells it."""
 
-    def __init__(self, wait_status: int, usage: object) -> None:
+    def __init__(self, wait_status: int, usage: resource.struct_rusage) -> None:
         self.signal = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
         self.code = os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else 0
-        self.cpu_s = float(usage.ru_utime + usage.ru_stime)  # type: ignore[attr-defined]  # struct_rusage has no name
-        self.peak_memory_mib = float(usage.ru_maxrss / 1024)  # type: ignore[attr-defined]
+        self.cpu_s = float(usage.ru_utime + usage.ru_stime)
+        self.peak_memory_mib = float(usage.ru_maxrss / 1024)
 
 
 @dataclass

@@ -1,0 +1,176 @@
+"""What every executor promises; parametrised over the backends of conftest.py."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from sandbox import Job, Limits, Status
+from tests.sandbox.conftest import Running
+
+ADD = "def f(a, b): return a + b"
+
+
+def test_a_value_comes_back_as_canonical_text(sandboxed: Running) -> None:
+    execution = sandboxed.call("def f(s): return {'x': set(s), 'y': (1.5, None)}", "'cab'")
+    assert execution.ok
+    assert execution.results[0].value == "{'x': {'a', 'b', 'c'}, 'y': (1.5, None)}"
+
+
+def test_results_follow_the_order_of_inputs_and_jobs(sandboxed: Running) -> None:
+    executions = sandboxed.run(*[Job(ADD, (f"{i}, 1", f"{i}, 2")) for i in range(12)])
+    values = [[result.value for result in execution.results] for execution in executions]
+    assert values == [[str(i + 1), str(i + 2)] for i in range(12)]
+
+
+def test_the_status_of_a_job_is_its_first_status_that_is_not_ok(sandboxed: Running) -> None:
+    execution = sandboxed.call("def f(x): return 1 / x", "1", "0", "2")
+    assert [result.status for result in execution.results] == [Status.OK, Status.ERROR, Status.OK]
+    assert execution.status is Status.ERROR
+    assert "ZeroDivisionError" in execution.results[1].error
+
+
+def test_a_job_without_inputs_is_ok_and_empty(sandboxed: Running) -> None:
+    [execution] = sandboxed.run(Job(ADD, ()))
+    assert execution.ok
+    assert execution.results == ()
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [
+        ("def f(: pass", Status.SYNTAX_ERROR),
+        ("x = '\\0'\ndef f(): return 1\0", Status.SYNTAX_ERROR),
+        ("def g(): return 1", Status.ERROR),
+        ("f = 3", Status.ERROR),
+        ("raise RuntimeError('at import')", Status.ERROR),
+        ("def f(): return object()", Status.NOT_A_VALUE),
+        ("def f(): return (i for i in [1])", Status.NOT_A_VALUE),
+        ("async def f(): return 1", Status.NOT_A_VALUE),
+        ("def f(): return lambda: 1", Status.NOT_A_VALUE),
+        ("def f():\n x = []\n x.append(x)\n return x", Status.NOT_A_VALUE),
+        ("class A(int): pass\ndef f(): return A(1)", Status.NOT_A_VALUE),
+        ("def f():\n while True: pass", Status.TIMEOUT),
+        ("import time\ndef f(): time.sleep(60)", Status.TIMEOUT),
+        ("def f(): return 'a' * 10**11", Status.MEMORY),
+        ("def f():\n x = [1]\n while True: x += x", Status.MEMORY),
+        ("def f(): return 'a' * 10**6", Status.OUTPUT_LIMIT),
+        ("def f(): return 10**5000", Status.OUTPUT_LIMIT),
+        ("def f(): return list(range(10**6))", Status.OUTPUT_LIMIT),
+        ("def f():\n while True: print('a' * 1000)", Status.OUTPUT_LIMIT),
+        ("import os\ndef f(): os.kill(os.getpid(), 11)", Status.KILLED),
+    ],
+)
+def test_every_way_to_end_has_its_status(sandboxed: Running, program: str, status: Status) -> None:
+    limits = Limits(wall_s=1.0, cpu_s=1.0, memory_mib=96)
+    assert sandboxed.call(program, limits=limits).status is status
+
+
+def test_a_program_is_over_one_second_after_its_limit(sandboxed: Running) -> None:
+    started = time.monotonic()
+    execution = sandboxed.call("def f():\n while True: pass", limits=Limits(wall_s=0.5))
+    assert execution.status is Status.TIMEOUT
+    assert execution.wall_s < 1.5
+    assert time.monotonic() - started < 2.5
+
+
+def test_time_and_memory_are_measured_from_outside(sandboxed: Running) -> None:
+    execution = sandboxed.call("def f():\n x = b'a' * 50_000_000\n return sum(range(3_000_000)) and len(x)")
+    assert execution.ok
+    assert execution.peak_memory_mib > 48
+    assert 0.02 < execution.cpu_s <= execution.wall_s * 1.2 + 0.1
+
+
+def test_inputs_are_evaluated_in_a_namespace_of_their_own(sandboxed: Running) -> None:
+    execution = sandboxed.call(
+        "secret = 1\ndef f(x): return x", "[i * i for i in range(4)]", "secret", "Counter('aab')"
+    )
+    assert [result.input for result in execution.results] == ["[0, 1, 4, 9]", "", "Counter({'a': 2, 'b': 1})"]
+    assert "input: NameError" in execution.results[1].error
+
+
+@pytest.mark.parametrize("text", ["1) or exit(", "1) + g(2", "1)(2", "1\n) #", "x=1", "1 2", "f(", "1; 2", "*'ab', *3"])
+def test_an_input_is_a_list_of_arguments_and_nothing_else(sandboxed: Running, text: str) -> None:
+    execution = sandboxed.call("def f(*a): return a", text)
+    assert not execution.ok
+    assert execution.results[0].input == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["[0] * 10**12", "while 1: pass", "9**9**9", "(lambda: [print('x') for _ in iter(int, 1)])()"]
+)
+def test_an_input_is_held_to_the_limits_too(sandboxed: Running, text: str) -> None:
+    assert not sandboxed.call("def f(x): return 1", text, limits=Limits(wall_s=0.5, memory_mib=64)).ok
+
+
+def test_comments_and_newlines_in_an_input_are_no_trouble(sandboxed: Running) -> None:
+    assert sandboxed.call(ADD, "[1,\n 2], # first\n [3]").results[0].value == "[1, 2, 3]"
+
+
+def test_each_call_gets_arguments_of_its_own(sandboxed: Running) -> None:
+    [execution] = sandboxed.run(Job("def f(x):\n x.append(1)\n return x", ("[]",), calls=3))
+    assert execution.results[0].value == "[1]"
+    assert execution.results[0].is_repeatable
+
+
+def test_calls_that_disagree_in_one_process_are_told(sandboxed: Running) -> None:
+    [execution] = sandboxed.run(Job("n = 0\ndef f():\n global n\n n += 1\n return n", ("",), calls=2))
+    assert execution.ok
+    assert not execution.results[0].is_repeatable
+
+
+def test_calls_that_differ_in_the_order_of_a_dict_agree(sandboxed: Running) -> None:
+    program = "n = []\ndef f():\n n.append(1)\n return dict([('a', 1), ('b', 2)][:: -1 if len(n) > 1 else 1])"
+    [execution] = sandboxed.run(Job(program, ("",), calls=2))
+    assert execution.results[0].is_repeatable
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "def f(): return hash('a')",
+        "def f(): return list({'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'})",
+        "def f(): return id(f)",
+        "import random\ndef f(): return random.random()",
+        "import os\ndef f(): return os.urandom(8)",
+        "import time\ndef f(): return time.time()",
+        "import uuid\ndef f(): return str(uuid.uuid4())",
+        "import os\ndef f(): return os.getcwd()",
+        "import os\ndef f(): return os.uname().nodename",
+        "import time\ndef f(): return time.localtime(0).tm_hour",
+        "import os\ndef f(): return os.environ['PYTHONHASHSEED']",
+        "def f(): return repr(object())",
+        "import tempfile\ndef f(): return tempfile.mkdtemp()",
+        "import os\ndef f(): return os.getuid()",
+    ],
+)
+def test_what_depends_on_the_process_differs_between_the_slots(sandboxed: Running, program: str) -> None:
+    job = Job(program, ("",))
+    values = [execution.results[0].value for execution in sandboxed.run(job, replace(job, seed_slot=1))]
+    assert all(values)
+    assert values[0] != values[1]
+
+
+def test_hash_seeds_are_the_same_in_every_process_of_a_slot(sandboxed: Running) -> None:
+    executions = sandboxed.run(*[Job("def f(): return hash('a')", ("", "")) for _ in range(3)])
+    assert len({result.value for execution in executions for result in execution.results}) == 1
+
+
+def test_a_forbidden_name_is_refused_before_anything_runs(sandboxed: Running) -> None:
+    execution = sandboxed.call("import random\nraise ValueError\ndef f(): pass", "1", "2", forbidden=("random",))
+    assert [result.status for result in execution.results] == [Status.FORBIDDEN] * 2
+    assert "random" in execution.results[0].error
+
+
+def test_a_program_too_long_to_send_is_an_error_of_the_program(sandboxed: Running) -> None:
+    assert sandboxed.call("#" * 9_000_000).status is Status.ERROR
+
+
+@pytest.mark.parametrize(
+    "kept", ["nan", "-0.0", "'\\ud800\\x00é'", "b'\\xff'", "Fraction(1, 3)", "{(1, 2): frozenset({3})}"]
+)
+def test_values_survive_the_way_in_and_out(sandboxed: Running, kept: str) -> None:
+    result = sandboxed.call("def f(x): return x", kept).results[0]
+    assert result.value == result.input == kept
