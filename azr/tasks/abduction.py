@@ -7,7 +7,7 @@ from azr.tasks.parsing import only_block
 from azr.tasks.single_run import SingleRun
 from azr.types import Outcome, Role, Task
 from sandbox.types import Executor, Job
-from sandbox.values import NotCanonical, arguments_text, decode, decode_arguments, same
+from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, same
 
 
 class Abduction(SingleRun):
@@ -26,7 +26,7 @@ class Abduction(SingleRun):
     async def verify(self, task: Task, answer: str, executor: Executor) -> Outcome:
         try:
             arguments = arguments_text(decode_arguments(answer.strip(), arithmetic=True))
-        except NotCanonical:
+        except (NotCanonical, NotAValue):
             return wrong("not_a_value")
         example = task.examples[0]
         if arguments == example.input:

@@ -1,4 +1,4 @@
-"""What a task type is: six verbs over one `Task`, two prompt files, one registration. Everything else follows by itself.
+"""What a task type is: six verbs over one `Task`, two prompt files, one registration; the rest follows.
 
 ::
 

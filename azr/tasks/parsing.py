@@ -13,16 +13,22 @@ in one reply buy nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 from azr.errors import Malformed
 from azr.tasks.source import parses
 
-_REPLY = re.compile(r"\s*(?:<think>)?(?P<thought>.*?)</think>\s*<answer>(?P<answer>.*?)</answer>", re.DOTALL)
-_OPENING = re.compile(r"^[ \t]*(?P<marks>`{3,})(?P<tag>[A-Za-z]*)(?P<number>_\d+)?[ \t]*", re.MULTILINE)
+_TURN = re.compile(r"</think>\s*<answer>")
+_OPENING = re.compile(r"^[ \t]*(?P<marks>`{3,})(?P<tag>[A-Za-z]*)(?:(?<=[A-Za-z])_?\d+(?=\s))?[ \t]*", re.MULTILINE)
+_CLOSING = re.compile(r"(?P<own_line>^[ \t]*)?(?<!`)(?P<marks>`{3,})[ \t]*$", re.MULTILINE)
 MAX_CLOSINGS = 16
 """Closing fences tried for one block; a program with more fence lines inside its strings is cut at the first."""
+MAX_PARSED_CHARS = 262_144
+"""What all trials of one answer may parse together; past it, every block ends at its first closing fence."""
+_PARSE_COST_CHARS = 256
+"""What one trial costs beside its length."""
 
 
 class Reply(NamedTuple):
@@ -40,15 +46,17 @@ class Block(NamedTuple):
 
 
 def read_reply(text: str) -> Reply:
-    """Split a reply into thought and answer.
+    """Split a reply into thought and answer, in time linear in its length.
 
     Raises:
         Malformed: the tags are missing or out of order.
     """
-    found = _REPLY.match(text)
-    if found is None:
+    turn = _TURN.search(text)
+    end = text.find("</answer>", turn.end()) if turn is not None else -1
+    if turn is None or end < 0:
         raise Malformed("no answer tag" if "</think>" in text else "no think tag")
-    return Reply(found["thought"].strip(), found["answer"].strip())
+    thought = text[: turn.start()].strip().removeprefix("<think>")
+    return Reply(thought.strip(), text[turn.end() : end].strip())
 
 
 def has_thought(text: str) -> bool:
@@ -64,34 +72,43 @@ def blocks(text: str) -> list[Block]:
     one where models forget the line break. A program may hold such lines in its strings: the first closing fence that
     leaves a program that parses is taken.
     """
+    text = text.replace("\r\n", "\n")
+    closings = list(_CLOSING.finditer(text))
     found: list[Block] = []
-    position = 0
+    position = index = 0
+    budget = MAX_PARSED_CHARS
     while opening := _OPENING.search(text, position):
         tag = {"py": "python"}.get(opening["tag"].lower(), opening["tag"].lower())
         start = opening.end() + text.startswith("\n", opening.end())
-        ends = list(_closings(text, start, marks=opening["marks"]))
+        while index < len(closings) and closings[index].start() < start:
+            index += 1
+        later = (closings[place] for place in range(index, len(closings)))
+        ends = list(islice((one for one in later if _closes(one, opening["marks"])), MAX_CLOSINGS))
         if not ends:
             break
-        end, position = _choose(text, start, ends=ends, is_program=tag in ("python", ""))
-        found.append(Block(tag, text[start:end].strip("\n").rstrip()))
+        end = ends[0]
+        if tag in ("python", "") and len(ends) > 1:
+            end, budget = _first_program(text, start, ends=ends, budget=budget)
+        found.append(Block(tag, text[start : end.start()].strip("\n").rstrip()))
+        position = end.end()
     return found
 
 
-def _closings(text: str, start: int, *, marks: str) -> Iterator[tuple[int, int]]:
-    """(end of the body, end of the fence) of every place that may close the block."""
-    closing = re.compile(rf"^[ \t]*{marks}`*[ \t]*$|(?<!`){marks}(?!`)[ \t]*$", re.MULTILINE)
-    for count, found in enumerate(closing.finditer(text, start)):
-        if count == MAX_CLOSINGS:
-            return
-        yield found.start(), found.end()
+def _closes(closing: re.Match[str], marks: str) -> bool:
+    """On a line of its own a longer fence closes too; at the end of a line only an equal one."""
+    length = len(closing["marks"])
+    return length == len(marks) or (closing["own_line"] is not None and length > len(marks))
 
 
-def _choose(text: str, start: int, *, ends: list[tuple[int, int]], is_program: bool) -> tuple[int, int]:
-    if is_program and len(ends) > 1:
-        for end in ends:
-            if parses(text[start : end[0]]):
-                return end
-    return ends[0]
+def _first_program(text: str, start: int, *, ends: Sequence[re.Match[str]], budget: int) -> tuple[re.Match[str], int]:
+    """The first closing fence that leaves a program that parses, else the first; and what is left of the budget."""
+    for end in ends:
+        budget -= end.start() - start + _PARSE_COST_CHARS
+        if budget < 0:
+            break
+        if parses(text[start : end.start()]):
+            return end, budget
+    return ends[0], budget
 
 
 def only_block(answer: str, tag: str) -> str:

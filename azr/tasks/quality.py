@@ -1,4 +1,4 @@
-"""Figures for what a critic doubts about self-made tasks: are they trivial, copies of each other, given away by the hint?
+"""Figures for what a critic doubts about self-made tasks: are they trivial, copies, given away by the hint?
 
 Pure, cheap and for the log only: no reward depends on them.
 """

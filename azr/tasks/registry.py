@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Sequence
 from importlib.metadata import entry_points
 
@@ -38,10 +39,15 @@ def task_type(name: str) -> type[TaskType]:
         )
     try:
         found = plugins[name].load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # what a module does when it is imported is its own affair
         raise PluginError(f"the task type {name!r} ({plugins[name].value}) does not import: {error}") from error
     if not (isinstance(found, type) and issubclass(found, TaskType)):
         raise PluginError(f"the task type {name!r} ({plugins[name].value}) is no subclass of azr.tasks.base.TaskType")
+    if getattr(found, "name", None) != name or inspect.isabstract(found):
+        raise PluginError(
+            f"the task type {name!r} ({plugins[name].value}) is not complete: "
+            f"its `name` must be {name!r}, and every verb must be there"
+        )
     return found
 
 

@@ -11,13 +11,14 @@ import builtins
 import hashlib
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 from azr.errors import Malformed
+from azr.tasks.scopes import ENTRY, F_IS_TAKEN, Function, References, binds, bound_names, parameters
 
-ENTRY = "f"
 MAX_CHARS = 65_536
-Function = ast.FunctionDef | ast.AsyncFunctionDef
+Documented = TypeVar("Documented", bound=ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module)
 _BUILTINS = frozenset(dir(builtins))
 
 
@@ -50,7 +51,7 @@ def entry_program(program: str) -> str:
     Without an `f` at module level, the function that no other one calls is renamed (the last of several).
 
     Raises:
-        Malformed: it does not parse, defines no function, or already uses the name `f` where the entry is called.
+        Malformed: it does not parse, defines no function, or already uses the name `f` for something else.
     """
     tree = parse(program)
     functions = [node for node in tree.body if isinstance(node, Function)]
@@ -58,15 +59,19 @@ def entry_program(program: str) -> str:
         return program
     if not functions:
         raise Malformed("no function")
-    called = {name.id for node in functions for name in _loads(node) if name.id != node.name}
+    definitions = [node for node in tree.body if isinstance(node, Function | ast.ClassDef)]
+    called = {name.id for node in definitions for name in _loads(node) if name.id != node.name}
     entry = next((node for node in reversed(functions) if node.name not in called), functions[-1])
-    return _rename(program, tree, old=entry.name)
+    try:
+        return _rename(re.sub(r"\r\n?", "\n", program), tree, old=entry.name)
+    except RecursionError as error:
+        raise Malformed("syntax_error") from error
 
 
 def takes_input(program: str) -> bool:
     """True when the entry function has at least one parameter."""
     entry = entry_node(parse(program))
-    return bool(_parameters(entry.args)) if entry is not None else False
+    return bool(parameters(entry.args)) if entry is not None else False
 
 
 def entry_node(tree: ast.Module) -> Function | ast.Lambda | None:
@@ -93,92 +98,59 @@ def _loads(node: ast.AST) -> Iterator[ast.Name]:
             yield inner
 
 
-def _parameters(arguments: ast.arguments) -> list[ast.arg]:
-    several = [argument for argument in (arguments.vararg, arguments.kwarg) if argument is not None]
-    return [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *several]
-
-
-class _References(ast.NodeVisitor):
-    """Finds every place that means the module-level name `old`: scopes that bind the name themselves are left out."""
-
-    def __init__(self, old: str) -> None:
-        self.old = old
-        self.places: list[tuple[int, int]] = []
-        self._local: list[set[str]] = []
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._function(node)
-
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._function(node)
-
-    def _function(self, node: Function) -> None:
-        arguments = node.args
-        outside = [*node.decorator_list, *arguments.defaults, *arguments.kw_defaults, node.returns]
-        for part in [*outside, *(argument.annotation for argument in _parameters(arguments))]:
-            if part is not None:
-                self.visit(part)
-        self._scope(_bound(node), node.body)
-
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        for default in [*node.args.defaults, *node.args.kw_defaults]:
-            if default is not None:
-                self.visit(default)
-        self._scope({argument.arg for argument in _parameters(node.args)}, [node.body])
-
-    def _scope(self, bound: set[str], body: list[ast.stmt] | list[ast.expr]) -> None:
-        self._local.append(bound)
-        for statement in body:
-            self.visit(statement)
-        self._local.pop()
-
-    def visit_Name(self, node: ast.Name) -> None:
-        if node.id != self.old or any(self.old in bound for bound in self._local):
-            return
-        if any(ENTRY in bound for bound in self._local):
-            raise Malformed("the name f is used otherwise")
-        self.places.append((node.lineno, node.col_offset))
-
-
-def _bound(function: Function) -> set[str]:
-    """Names that a function binds in its own scope."""
-    names = {argument.arg for argument in _parameters(function.args)}
-    free: set[str] = set()
-    waiting: list[ast.AST] = list(function.body)
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Global | ast.Nonlocal):
-            free.update(node.names)
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            names.add(node.name)
-            continue
-        elif isinstance(node, ast.Lambda | ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp):
-            continue
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            names.add(node.id)
-        waiting.extend(ast.iter_child_nodes(node))
-    return names - free
-
-
 def _rename(program: str, tree: ast.Module, *, old: str) -> str:
     """Write `f` over every reference to `old`, by position, from the end to the start."""
-    finder = _References(old)
+    _check_entry_is_free(tree, old=old)
+    finder = References(old)
     finder.visit(tree)
     lines = [line.encode() for line in re.split(r"(?<=\n)", program)]
-    places = set(finder.places)
-    for node in tree.body:
-        if isinstance(node, Function) and node.name == old:
-            line = lines[node.lineno - 1]
-            defined = re.compile(rb"\b" + re.escape(old.encode()) + rb"\b").search(line, node.col_offset)
-            if defined is not None:
-                places.add((node.lineno, defined.start()))
+    places = finder.places | set(_definitions(tree, lines, name=old))
     for line_number, column in sorted(places, reverse=True):
         line = lines[line_number - 1]
+        if not line.startswith(old.encode(), column):
+            raise Malformed(CANNOT_RENAME)  # written otherwise than it reads (NFKC), or inside an f-string before 3.12
         lines[line_number - 1] = line[:column] + ENTRY.encode() + line[column + len(old.encode()) :]
     renamed = b"".join(lines).decode()
-    if not any(isinstance(node, Function) and node.name == ENTRY for node in parse(renamed).body):
-        raise Malformed("the entry function cannot be renamed")
+    changed = parse(renamed)
+    left = References(old)
+    left.visit(changed)
+    if left.places or not any(isinstance(node, Function) and node.name == ENTRY for node in changed.body):
+        raise Malformed(CANNOT_RENAME)
     return renamed
+
+
+CANNOT_RENAME = "the entry function cannot be renamed"
+
+
+def _check_entry_is_free(tree: ast.Module, *, old: str) -> None:
+    """A module-level `f` that is no function may be an alias of the entry; used for anything else, it is in the way."""
+    if ENTRY not in bound_names(tree.body) or any(_is_alias(node, of=old) for node in tree.body):
+        return
+    others = References(ENTRY)
+    others.visit(ast.Module([node for node in tree.body if isinstance(node, Function | ast.ClassDef)], []))
+    if others.places:
+        raise Malformed(F_IS_TAKEN)
+
+
+def _is_alias(node: ast.stmt, *, of: str) -> bool:
+    return (
+        isinstance(node, ast.Assign)
+        and _targets_entry(node)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == of
+    )
+
+
+def _definitions(tree: ast.Module, lines: Sequence[bytes], *, name: str) -> Iterator[tuple[int, int]]:
+    """Where the module-level definitions of a function write its name."""
+    for node in tree.body:
+        if isinstance(node, Function) and node.name == name:
+            keyword = _DEF.search(lines[node.lineno - 1], node.col_offset)
+            if keyword is not None:
+                yield node.lineno, keyword.end()
+
+
+_DEF = re.compile(rb"def[ \t\f]+")
 
 
 class _Normalise(ast.NodeTransformer):
@@ -199,6 +171,15 @@ class _Normalise(ast.NodeTransformer):
     def visit_arg(self, node: ast.arg) -> ast.AST:
         return ast.arg(arg=self._name(node.arg), annotation=None)
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id in self._bound:
+            for keyword in node.keywords:
+                keyword.arg = self._name(keyword.arg) if keyword.arg is not None else None
+        return self.generic_visit(node)
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        return self.generic_visit(_without_docstring(node))
+
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._definition(node)
 
@@ -216,12 +197,12 @@ class _Normalise(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is None:
-            return ast.Pass()
+            return ast.Expr(self.visit(node.target))  # the fields of a dataclass and their order are its meaning
         return self.generic_visit(ast.Assign(targets=[node.target], value=node.value, lineno=node.lineno))
 
 
-def _without_docstring(node: Function | ast.ClassDef) -> Function | ast.ClassDef:
-    first = node.body[0]
+def _without_docstring(node: Documented) -> Documented:
+    first = node.body[0] if node.body else None
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         node.body = node.body[1:] or [ast.Pass()]
     return node
@@ -231,21 +212,36 @@ def normal_form(program: str) -> str:
     """The program without comments, docstrings, annotations and chosen names: equal for renamed duplicates.
 
     Raises:
-        Malformed: it does not parse.
+        Malformed: it does not parse, or cannot be written out again.
     """
     tree = parse(program)
-    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
-    bound |= {
-        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    }
     try:
-        return ast.unparse(_Normalise(bound - (_BUILTINS - {ENTRY})).visit(tree))
-    except RecursionError as error:
+        return ast.unparse(_Normalise(_renamable(tree)).visit(tree))
+    except (RecursionError, ValueError) as error:  # nested too deeply; an integer of more digits than Python writes
         raise Malformed("syntax_error") from error
 
 
+def _renamable(tree: ast.Module) -> set[str]:
+    """Names that the program binds and means by name alone: not those of attributes, not those of builtins."""
+    names: set[str] = set()
+    attributes: set[str] = set()
+    for node in ast.walk(tree):
+        names.update([node.arg] if isinstance(node, ast.arg) else binds(node))
+        if isinstance(node, ast.ClassDef):
+            attributes |= bound_names(node.body)
+        elif isinstance(node, ast.alias | ast.ExceptHandler):
+            attributes.update(binds(node))
+    return names - attributes - (_BUILTINS - {ENTRY})
+
+
 def fingerprint(program: str, inputs: tuple[str, ...] = ()) -> str:
-    """Hash of the normal form and the canonical inputs: what the buffers and the held-out set compare."""
-    sized = "".join(f"{len(part)}:{part}" for part in (normal_form(program), *inputs))
+    """Hash of the normal form and the canonical inputs: what the buffers and the held-out set compare.
+
+    A program that has no normal form is known by its text.
+    """
+    try:
+        form = normal_form(program)
+    except Malformed:
+        form = program
+    sized = "".join(f"{len(part)}:{part}" for part in (form, *inputs))
     return hashlib.sha256(sized.encode("utf-8", "surrogatepass")).hexdigest()[:24]

@@ -1,0 +1,203 @@
+"""What tests use in place of a sandbox and a policy, and short ways to write the nouns of self-play.
+
+The executors implement `sandbox.types.Executor`, the generator is a `Generate`: nothing is patched.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from azr.config import SelfplayConfig
+from azr.prompts import PromptSet
+from azr.selfplay.absolute_zero import Game, Generate
+from azr.selfplay.buffer import Buffer
+from azr.tasks.base import Rules
+from azr.tasks.registry import make_task_types
+from azr.types import Completion, Example, Task
+from sandbox.types import Execution, Executor, Job, RunResult, SandboxError, Status
+from sandbox.values import NotAValue, TooLarge, arguments_text, encode, same
+
+PROMPTS = PromptSet("azr")
+PLUS_ONE = "def f(x):\n    return x + 1"
+
+
+class InProcessExecutor:
+    """Runs the TEST's own programs in this very process, by `exec` and without any isolation. For tests only.
+
+    A program that raises `TimeoutError` or `MemoryError` stands for one that meets that limit. It can read the name
+    `SEED_SLOT`, so that a test can write a program that depends on the hash seed.
+    """
+
+    def __init__(self, failure: SandboxError | None = None) -> None:
+        self.jobs: list[Job] = []
+        """Every job that was asked for."""
+        self._failure = failure
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        if self._failure is not None:
+            raise self._failure
+        self.jobs += jobs
+        return [_execute(job) for job in jobs]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+
+
+class ScriptedExecutor(InProcessExecutor):
+    """Gives the executions that it was given, in order, whatever the jobs say."""
+
+    def __init__(self, *executions: Execution) -> None:
+        super().__init__()
+        self._executions = list(executions)
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        self.jobs += jobs
+        return [self._executions.pop(0) for _ in jobs]
+
+
+def execution(*results: RunResult) -> Execution:
+    status = next((result.status for result in results if not result.ok), Status.OK)
+    return Execution(status, results, wall_s=0.01, cpu_s=0.01, peak_memory_mib=1.0)
+
+
+def ran(value: str, *, input: str = "1", is_repeatable: bool = True) -> RunResult:
+    """A run that returned a value."""
+    return RunResult(Status.OK, input, value, error="", is_repeatable=is_repeatable)
+
+
+def failed(status: Status) -> RunResult:
+    return RunResult(status, "1", "", error=f"it was {status}")
+
+
+def _execute(job: Job) -> Execution:
+    try:
+        code = compile(job.program, "candidate", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return execution(*(failed(Status.SYNTAX_ERROR) for _ in job.inputs))
+    return execution(*(_call(job, code, text) for text in job.inputs))
+
+
+def _call(job: Job, code: Any, text: str) -> RunResult:
+    canonical = ""
+    try:
+        canonical = arguments_text(_arguments(text))
+        namespace: dict[str, Any] = {"__name__": "candidate", "SEED_SLOT": job.seed_slot}
+        exec(code, namespace)
+        values = [namespace[job.entry](*_arguments(canonical)) for _ in range(job.calls)]
+        texts = [encode(value, job.limits.output_bytes) for value in values]
+    except BaseException as error:  # a candidate may raise anything, SystemExit too
+        return RunResult(_status(error), canonical, "", error=f"{type(error).__name__}: {error}")
+    is_repeatable = all(same(value, values[0]) for value in values)
+    return RunResult(Status.OK, canonical, texts[0], error="", is_repeatable=is_repeatable)
+
+
+def _arguments(text: str) -> tuple[object, ...]:
+    names: dict[str, Any] = {"_": lambda *values: values}  # pyright: ignore[reportUnknownLambdaType]
+    exec(
+        "from collections import Counter, OrderedDict, deque\nfrom fractions import Fraction\ninf = float('inf')", names
+    )
+    return eval(f"_({text}\n)", names)
+
+
+def _status(error: BaseException) -> Status:
+    kinds: list[tuple[type[BaseException], Status]] = [
+        (TooLarge, Status.OUTPUT_LIMIT),
+        (NotAValue, Status.NOT_A_VALUE),
+        (TimeoutError, Status.TIMEOUT),
+        (MemoryError, Status.MEMORY),
+    ]
+    return next((status for kind, status in kinds if isinstance(error, kind)), Status.ERROR)
+
+
+class ScriptedGenerate:
+    """A policy's `generate` whose replies are a function of (prompt, number of the sample)."""
+
+    def __init__(self, reply_to: Callable[[str, int], str]) -> None:
+        self.prompts: list[str] = []
+        """Every prompt that was asked, in order."""
+        self._reply_to = reply_to
+
+    async def __call__(self, prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
+        self.prompts += prompts
+        return [[completion(self._reply_to(prompt, index)) for index in range(num_samples)] for prompt in prompts]
+
+
+def completion(text: str) -> Completion:
+    """A completion of one token a word."""
+    token_ids = tuple(range(len(text.split())))
+    return Completion(text, (1, 2), token_ids, tuple(-0.5 for _ in token_ids), is_truncated=False)
+
+
+def reply(answer: str, *, thought: str = "let me see") -> str:
+    """A reply in the R1 form."""
+    return f"{thought}</think> <answer>{answer}</answer>"
+
+
+def block(tag: str, body: str) -> str:
+    return f"```{tag}\n{body}\n```"
+
+
+def proposal(program: str = PLUS_ONE, input: str = "1") -> str:
+    """A proposer's reply for a deduction or abduction task."""
+    return reply(f"{block('python', program)}\n{block('input', input)}")
+
+
+def induction_proposal(inputs: Sequence[str], message: str = "think of numbers") -> str:
+    """A proposer's reply for an induction task."""
+    return reply("\n".join([*(block("input", text) for text in inputs), block("message", message)]))
+
+
+def task(
+    program: str = PLUS_ONE,
+    *,
+    input: str = "1",
+    output: str = "2",
+    task_type: str = "deduction",
+    runs: Sequence[tuple[str, str]] = (),
+    message: str = "",
+) -> Task:
+    """A task over one run, or over `runs`."""
+    examples = tuple(Example(*run) for run in runs or [(input, output)])
+    return Task(task_type, program, examples, message)
+
+
+def rules(**changes: Any) -> Rules:
+    """The paper's rules with the paper's prompts, and with four inputs an induction task."""
+    return replace(Rules(prompts=PROMPTS, num_inputs=4), **changes)
+
+
+def game(
+    generate: Generate,
+    *,
+    executor: Executor | None = None,
+    types: Sequence[str] = ("deduction", "abduction", "induction"),
+    fits: Callable[[str], bool] = lambda _: True,
+    held_out: frozenset[str] = frozenset(),
+    seed: int = 0,
+    **config: Any,
+) -> Game:
+    """A small game whose buffer holds the identity tasks: two proposals a type, four attempts a task."""
+    settings = SelfplayConfig.model_validate({"proposals_per_type": 2, "group_size": 4, "references": 2, **config})
+    task_types = make_task_types(types, rules())
+    buffer = Buffer(types, capacity=64)
+    for task_type in task_types.values():
+        buffer.add(task_type.seed_task())
+    return Game(
+        config=settings,
+        task_types=task_types,
+        generate=generate,
+        executor=executor or InProcessExecutor(),
+        buffer=buffer,
+        rng=random.Random(seed),
+        fits=fits,
+        held_out=held_out,
+    )

@@ -1,0 +1,82 @@
+"""The figures for the log say what they claim to say."""
+
+from __future__ import annotations
+
+import pytest
+
+from azr.tasks.quality import ignores_input, is_trivial, message_leak, novelty, num_statements
+from azr.types import Task
+from tests.fakes import PLUS_ONE, task
+
+
+@pytest.mark.parametrize(
+    "trivial",
+    [
+        task("def f(x):\n    return x", input="[1]", output="[1]"),
+        task("def f(x):\n    return 7", input="1", output="7"),
+        task("def f(x):\n    return len(str(x))", runs=[("1", "1"), ("2", "1")], task_type="induction"),
+        task("def f(x, *rest, key=1):\n    return 'constant'", input="1", output="'constant'"),
+    ],
+)
+def test_identity_constants_and_ignored_input_are_trivial(trivial: Task) -> None:
+    assert is_trivial(trivial)
+
+
+@pytest.mark.parametrize(
+    "fair",
+    [
+        task(),
+        task(PLUS_ONE, runs=[("1", "2"), ("2", "3")], task_type="induction"),
+        task("def f(x):\n    return x * 0", output="0"),
+    ],
+)
+def test_a_program_that_uses_its_input_is_not_trivial(fair: Task) -> None:
+    assert not is_trivial(fair)
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("def f(x):\n    return 1", True),
+        ("def f(x):\n    x = 2\n    return 1", True),
+        ("def f(*args, **options):\n    return 1", True),
+        ("def f(*args):\n    return args", False),
+        ("def f(x):\n    return (lambda y: x)(1)", False),
+        ("f = lambda x: 1", True),
+        ("def g(x):\n    return 1", False),
+    ],
+)
+def test_ignored_input_is_seen_in_the_entry_alone(program: str, expected: bool) -> None:
+    assert ignores_input(program) is expected
+
+
+def test_message_leak_runs_from_nothing_to_everything() -> None:
+    leaks = [message_leak(task(message=message)) for message in ("add one to it", "return x + 1", PLUS_ONE)]
+    assert leaks[0] == 0.0 < leaks[1] < leaks[2] == 1.0
+
+
+def test_message_leak_ignores_layout() -> None:
+    assert message_leak(task(message="def f ( x ) : return x+1")) == 1.0
+
+
+def test_a_copy_has_no_novelty_even_when_it_is_renamed() -> None:
+    assert novelty("def f(other):  # mine\n    return other + 1", [task()]) == 0.0
+
+
+def test_novelty_is_the_mean_over_the_references() -> None:
+    far = task("class A:\n    pass\n\ndef f(text):\n    return [A for word in text.split() if len(word) > 3]")
+    assert novelty(PLUS_ONE, []) == 1.0
+    assert 0.0 < novelty(PLUS_ONE, [task(), far]) == novelty(PLUS_ONE, [far]) / 2 < 0.5
+
+
+@pytest.mark.parametrize(
+    ("program", "statements"),
+    [
+        ("def f(x):\n    return x", 1),
+        ("def f(x): return x", 1),
+        ("def f(x):\n    y = x; y += 1\n\n    # no statement\n    return y", 3),
+        ("class A:\n    def g(self):\n        return 1\n\ndef f(x):\n    if x:\n        return 1\n    return 2", 4),
+    ],
+)
+def test_statements_are_counted_whatever_the_layout(program: str, statements: int) -> None:
+    assert num_statements(program) == statements
