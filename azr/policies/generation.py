@@ -14,6 +14,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 from transformers.modeling_utils import PreTrainedModel
 
 from azr.policies.base import Sampling
+from azr.policies.thinking import Steps, ThoughtSteering
 
 
 class Continuation(NamedTuple):
@@ -23,6 +24,15 @@ class Continuation(NamedTuple):
     """The end token included when it was sampled."""
     logprobs: tuple[float, ...]
     is_truncated: bool
+
+
+class Markers(NamedTuple):
+    """Token ids with a meaning of their own."""
+
+    end_ids: Sequence[int]
+    """Any of them ends a completion."""
+    closing_steps: Steps
+    """What closes a thought; needed unless thinking is free."""
 
 
 class SamplingLogprobs(LogitsProcessor):
@@ -53,24 +63,25 @@ class SamplingLogprobs(LogitsProcessor):
 
 
 def continue_batch(
-    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, sampling: Sampling, end_ids: Sequence[int]
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], *, sampling: Sampling, markers: Markers
 ) -> list[Continuation]:
     """One continuation of each row of prompt tokens, drawn from torch's global random state.
 
     Logprobs are those of the temperature-scaled distribution (of temperature 1 where decoding is greedy).
     """
     ids_BP, mask_BP = left_padded(prompts, device=model.device)
+    steering = ThoughtSteering(sampling.thinking, markers.closing_steps, prompt_width=ids_BP.shape[1])
     watcher = SamplingLogprobs(sampling.temperature or 1.0)
     generate = cast("Callable[..., Tensor]", model.generate)
     ids_BS = generate(
         input_ids=ids_BP,
         attention_mask=mask_BP,
-        generation_config=_generation_config(sampling, end_ids),
-        logits_processor=LogitsProcessorList([watcher]),
+        generation_config=_generation_config(sampling, markers.end_ids),
+        logits_processor=LogitsProcessorList([steering, watcher]),
     )
     tokens = cast("list[list[int]]", ids_BS[:, ids_BP.shape[1] :].tolist())
     logprobs = cast("list[list[float]]", watcher.finish(ids_BS).tolist())
-    return [_cut(row, values, frozenset(end_ids)) for row, values in zip(tokens, logprobs, strict=True)]
+    return [_cut(row, values, frozenset(markers.end_ids)) for row, values in zip(tokens, logprobs, strict=True)]
 
 
 def left_padded(rows: Sequence[Sequence[int]], *, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -55,7 +55,7 @@ class Learner:
         try:
             for minibatch in minibatches:
                 self._step(minibatch, tally)
-        except PolicyError:
+        except Exception:
             if before is not None:
                 self._optimizer.restore(before)
             raise

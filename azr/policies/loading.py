@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, cast
 
@@ -61,7 +63,7 @@ def load_model(config: ModelConfig) -> LoadedModel:
     model.generation_config = GenerationConfig()
     _remove_dropout(model)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        _checkpoint_gradients(model)
     adapters = _add_adapters(model, config.lora) if config.lora.rank else None
     torch.nn.Module.to(model, device)
     return LoadedModel(model, tokenizer, adapters, shipped)
@@ -121,12 +123,21 @@ def _remove_dropout(model: torch.nn.Module) -> None:
             module.p = 0.0
 
 
+def _checkpoint_gradients(model: PreTrainedModel) -> None:
+    """Layers recompute their activations in the backward pass. `transformers` renamed the method on the way to 6."""
+    name = "activation_checkpointing_enable"
+    enable = getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")
+    cast("Callable[[dict[str, bool]], None]", enable)({"use_reentrant": False})
+
+
 def _add_adapters(model: PreTrainedModel, lora: LoraConfig) -> PeftModel:
     targets = list(lora.target_modules) or "all-linear"
     config = PeftLoraConfig(
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
     try:
-        return cast(PeftModel, get_peft_model(model, config))
+        with warnings.catch_warnings():  # peft 0.21 still asks transformers 5.23 by the name that was
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            return cast(PeftModel, get_peft_model(model, config))
     except ValueError as error:
         raise PolicyError(f"model.lora does not fit this model: {error}") from error

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -20,9 +19,11 @@ from azr.config import LearnerConfig, ModelConfig, SamplingConfig
 from azr.errors import PolicyError
 from azr.policies import checkpoint
 from azr.policies.base import Sampling
-from azr.policies.generation import Continuation, continue_batch
+from azr.policies.generation import Continuation, Markers, continue_batch
 from azr.policies.learner import Learner, Reference, action_logprobs
 from azr.policies.loading import LoadedModel, load_model
+from azr.policies.randomness import random_stream
+from azr.policies.thinking import Steps, closing_steps
 from azr.rl.batch import MicroBatch
 from azr.types import Completion, TrainingSample
 
@@ -49,7 +50,7 @@ class LocalPolicy:
             torch.set_num_threads(model.threads)
         self._batch_size = sampling.batch_size
         self._counters = checkpoint.Counters(seed=seed, generate_calls=0, update_calls=0)
-        with _random_stream(seed, "adapters"):
+        with random_stream(seed, "adapters"):
             self._loaded = load_model(model)
         self._loaded.model.eval()
         reference = _reference(self._loaded, sampling.temperature) if learner.kl_coef else None
@@ -66,7 +67,7 @@ class LocalPolicy:
         """
         counters = self._counters
         self._counters = counters._replace(generate_calls=counters.generate_calls + 1)
-        stream = partial(_random_stream, counters.seed, f"generate {counters.generate_calls}")
+        stream = partial(random_stream, counters.seed, f"generate {counters.generate_calls}")
         return await self._in_thread(partial(self._generate, list(prompts), sampling, stream=stream))
 
     def count_tokens(self, text: str) -> int:
@@ -82,7 +83,7 @@ class LocalPolicy:
         """
         counters = self._counters
         self._counters = counters._replace(update_calls=counters.update_calls + 1)
-        stream = partial(_random_stream, counters.seed, f"update {counters.update_calls}")
+        stream = partial(random_stream, counters.seed, f"update {counters.update_calls}")
         return await self._in_thread(partial(self._update, list(samples), stream=stream))
 
     def save(self, folder: Path) -> None:
@@ -110,17 +111,21 @@ class LocalPolicy:
             raise PolicyError("a prompt without a single token cannot be continued")
         by_length = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
         batches = [by_length[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
+        markers = Markers(self._loaded.end_ids, () if sampling.thinking == "free" else self._closing_steps)
         sampled: dict[int, Continuation] = {}
         with _torch_errors("generate; a smaller sampling.batch_size needs less memory"), stream():
             for batch in batches:
-                continued = continue_batch(
-                    self._loaded.model, [rows[i] for i in batch], sampling=sampling, end_ids=self._loaded.end_ids
-                )
+                prompt_rows = [rows[place] for place in batch]
+                continued = continue_batch(self._loaded.model, prompt_rows, sampling=sampling, markers=markers)
                 sampled.update(zip(batch, continued, strict=True))
         completions = self._completions(rows, [sampled[place] for place in range(len(rows))])
         return [
             completions[start : start + sampling.num_samples] for start in range(0, len(rows), sampling.num_samples)
         ]
+
+    @cached_property
+    def _closing_steps(self) -> Steps:
+        return closing_steps(self._loaded.tokenizer)
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         if not texts:
@@ -151,12 +156,11 @@ class LocalPolicy:
         self._counters = counters
 
     def _export(self, folder: Path) -> None:
-        model = self._loaded.model
-        if self._loaded.adapters is not None:
-            merged = copy.deepcopy(self._loaded.adapters).merge_and_unload()
-            model = cast(PreTrainedModel, merged)
-        model.generation_config = self._loaded.generation_config
+        model, adapters = self._loaded.model, self._loaded.adapters
+        if adapters is not None:
+            model = cast(PreTrainedModel, copy.deepcopy(adapters).merge_and_unload())
         model.save_pretrained(folder)
+        self._loaded.generation_config.save_pretrained(folder)
         self._loaded.tokenizer.save_pretrained(folder)
 
 
@@ -171,17 +175,6 @@ def _reference(loaded: LoadedModel, temperature: float) -> Reference:
             return action_logprobs(model, batch, temperature=temperature).logprobs_N
 
     return logprobs
-
-
-@contextmanager
-def _random_stream(seed: int, purpose: str) -> Generator[torch.Generator]:
-    """Torch's random numbers, and a generator, that depend on the seed and the purpose alone; restored afterwards."""
-    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    derived = int.from_bytes(digest[:8], "big") >> 1
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(derived)
-        yield torch.Generator().manual_seed(derived)
 
 
 @contextmanager
