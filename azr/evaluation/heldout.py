@@ -15,6 +15,7 @@ from azr.tasks.base import TaskType
 from azr.tasks.parsing import has_thought
 from azr.types import Completion, Example, Outcome, Task, Verdict
 from sandbox.types import Executor
+from sandbox.values import decode
 
 Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
 """(prompts, completions a prompt) -> completions."""
@@ -47,15 +48,19 @@ def load_tasks(name: str) -> list[Task]:
     """
     path = nano_heldout() if name == "nano" else Path(name)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # `splitlines` also splits inside texts, at U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the evaluation tasks {path}: {error}") from error
     tasks: list[Task] = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             tasks.append(read_task(cast(dict[str, Any], json.loads(line))))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path}:{number} is no task: {error!r}") from error
+    if not tasks:
+        raise InputError(f"{path} holds no task")
     return tasks
 
 
@@ -65,13 +70,21 @@ def read_task(row: Mapping[str, Any]) -> Task:
     Raises:
         KeyError, TypeError, ValueError: a field is missing or has the wrong type.
     """
-    inputs = row["inputs"] if "inputs" in row else [row["input"]]
-    outputs = row["outputs"] if "outputs" in row else [row["output"]]
-    for text in (row["task_type"], row["program"], row.get("message", ""), *inputs, *outputs):
-        if not isinstance(text, str):
-            raise TypeError(f"{text!r} is not text")
-    examples = tuple(Example(i, o) for i, o in zip(inputs, outputs, strict=True))
-    return Task(row["task_type"], row["program"], examples, row.get("message") or "")
+    inputs = _texts(row["inputs"] if "inputs" in row else [row["input"]])
+    outputs = _texts(row["outputs"] if "outputs" in row else [row["output"]])
+    task_type, program, message = _texts([row["task_type"], row["program"], row.get("message") or ""])
+    if not inputs:
+        raise ValueError("there is no run")
+    for output in outputs:
+        decode(output)
+    return Task(task_type, program, tuple(Example(*run) for run in zip(inputs, outputs, strict=True)), message)
+
+
+def _texts(value: object) -> list[str]:
+    texts = cast(list[object], value)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{value!r:.80} is no list of texts")
+    return cast(list[str], value)
 
 
 def first_per_type(tasks: Sequence[Task], count: int) -> list[Task]:

@@ -1,4 +1,4 @@
-"""One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this file first; it only goes down the page.
+"""One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this first; it only goes down the page.
 
 Stage by stage, each stage one batch: propose, validate, attempt, solve, verify. The update is the training loop's: this
 room knows tasks and rewards, not gradients. Everything that a model wrote meets Python only inside `executor`.
@@ -18,7 +18,7 @@ from azr.selfplay.clock import StageClock
 from azr.selfplay.metrics import step_metrics
 from azr.selfplay.rewards import proposer_reward, solve_rate, solver_reward
 from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded
-from azr.tasks.base import TaskType
+from azr.tasks.base import Proposal, TaskType
 from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
 from sandbox.types import Executor
 
@@ -76,6 +76,8 @@ def _ask_one(game: Game, task_type: TaskType) -> Asked:
     """A propose prompt with as many references as fit."""
     count = task_type.num_references(game.config.references)
     references = game.buffer.sample(task_type.reference_types, count, game.rng)
+    if not references and count:  # none of these types is played in this run
+        references = game.buffer.sample([task_type.name], count, game.rng)
     text = task_type.propose_prompt(references)
     while len(references) > 1 and not game.fits(text):
         references = references[:-1]
@@ -104,11 +106,7 @@ async def _gate(game: Game, asked: Asked, completion: Completion) -> tuple[Outco
     task_type = game.task_types[asked.prompt.cell.task_type]
     try:
         proposal = task_type.parse_proposal(completion.text, asked.references)
-        task = await task_type.validate(proposal, game.executor)
-        if task_key(task) in game.held_out:
-            raise Rejected("held_out")
-        if not game.fits(task_type.solve_prompt(task)):
-            raise Rejected("prompt_too_long")
+        task = await fair_task(game, task_type, proposal)
     except Malformed as fault:
         return Outcome(Verdict.MALFORMED, fault.reason), None
     except ModelFault as fault:
@@ -116,15 +114,28 @@ async def _gate(game: Game, asked: Asked, completion: Completion) -> tuple[Outco
     return Outcome(Verdict.ACCEPTED, ""), task
 
 
+async def fair_task(game: Game, task_type: TaskType, proposal: Proposal) -> Task:
+    """A proposal as a task that this run may play.
+
+    Raises:
+        Rejected: it is no fair task, it is held out for evaluation, or its prompt is too long to be asked.
+        SandboxError: the sandbox failed.
+    """
+    task = await task_type.validate(proposal, game.executor)
+    if task_key(task) in game.held_out:
+        raise Rejected("held_out")
+    if not game.fits(task_type.solve_prompt(task)):
+        raise Rejected("prompt_too_long")
+    return task
+
+
 async def answer(
     game: Game, tasks: Sequence[Task], *, num_samples: int, clock: StageClock, stage: str
 ) -> list[list[Answered]]:
     """`num_samples` judged answers to each task. Equal answers to one task are judged once."""
-    if not tasks:
-        return []
     prompts = [Prompt(game.task_types[t.task_type].solve_prompt(t), Cell(Role.SOLVER, t.task_type)) for t in tasks]
     with clock.stage(stage):
-        completions = await game.generate([prompt.text for prompt in prompts], num_samples)
+        completions = await game.generate([prompt.text for prompt in prompts], num_samples) if prompts else []
     with clock.stage("verify"):
         outcomes = await _judge_answers(game, tasks, completions)
     return [
@@ -154,7 +165,7 @@ async def _judge_answers(
 
 
 def draw_solve_set(game: Game, new_tasks: Sequence[Task]) -> list[Task]:
-    """This step's tasks, topped up to B a type from the buffer; in `attempts` mode only the top-up is still unsolved."""
+    """This step's tasks, topped up to B a type from the buffer; in `attempts` mode only the top-up is unsolved."""
     chosen: list[Task] = []
     for name in game.task_types:
         new = [task for task in new_tasks if task.task_type == name]

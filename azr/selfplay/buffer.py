@@ -57,9 +57,11 @@ class Pool:
 
     def sample(self, count: int, rng: random.Random) -> list[Task]:
         """Different tasks drawn uniformly; all of them in random order when there are fewer."""
-        size = len(self._ring)
-        ages = rng.sample(range(size), min(count, size))  # by age, so that a restored pool draws the same tasks
-        return [self._ring[(self._oldest + age) % size].task for age in ages]
+        return [self.at_age(age) for age in rng.sample(range(len(self)), min(count, len(self)))]
+
+    def at_age(self, age: int) -> Task:
+        """The task with `age` older ones; by age, so that a restored pool draws the same tasks."""
+        return self._ring[(self._oldest + age) % len(self._ring)].task
 
 
 class Buffer:
@@ -77,16 +79,9 @@ class Buffer:
 
     def sample(self, task_types: Sequence[str], count: int, rng: random.Random) -> list[Task]:
         """Different tasks drawn uniformly from the union of the types' pools."""
-        sizes = [len(self.pools[name]) for name in task_types if name in self.pools]
-        if sum(sizes) == 0:
-            return []
-        if len(sizes) == 1:
-            return self.pools[task_types[0]].sample(count, rng)
-        chosen = rng.choices(range(len(sizes)), weights=sizes, k=count)
         pools = [self.pools[name] for name in task_types if name in self.pools]
-        drawn = [task for index, pool in enumerate(pools) for task in pool.sample(chosen.count(index), rng)]
-        rng.shuffle(drawn)
-        return drawn
+        size = sum(len(pool) for pool in pools)
+        return [_at_age(pools, age) for age in rng.sample(range(size), min(count, size))]
 
     def state(self) -> dict[str, Any]:
         """JSON-able; `restore` gives the same buffer back."""
@@ -96,6 +91,15 @@ class Buffer:
         for name, tasks in state.items():
             for fields in tasks:
                 self.pools[name].add(_entry(fields))
+
+
+def _at_age(pools: Sequence[Pool], age: int) -> Task:
+    """The task at a place in the pools laid end to end."""
+    for pool in pools:
+        if age < len(pool):
+            return pool.at_age(age)
+        age -= len(pool)
+    raise IndexError(age)
 
 
 def _entry(fields: dict[str, Any]) -> Entry:

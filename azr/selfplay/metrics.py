@@ -1,4 +1,4 @@
-"""What one step says about its tasks and answers; figures per cell of rewards and advantages are `azr.rl.statistics`."""
+"""What one step says about its tasks and answers; rewards and advantages are for `azr.rl.statistics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a rollout earns: pure functions of outcomes. Source: arXiv 2505.03335, equations 4 to 6, and the official code."""
+"""What a rollout earns: pure functions of outcomes. Source: arXiv 2505.03335, equations 4 to 6."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INVALID_REWARD = -1.0
 
 
 def solver_reward(outcome: Outcome) -> float:
-    """1 for a right answer, -0.5 for a wrong one in the right format, -1 for a reply that cannot be read (equation 6)."""
+    """1 for a right answer, -0.5 for a wrong one, -1 for a reply that cannot be read (equation 6)."""
     if outcome.verdict is Verdict.CORRECT:
         return CORRECT_REWARD
     return MALFORMED_REWARD if outcome.verdict is Verdict.MALFORMED else WRONG_REWARD

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from azr.types import Completion, Outcome, Prompt, Rollout, Task
 
@@ -53,7 +53,7 @@ class Played:
     records: tuple[Recorded, ...]
     tasks: tuple[tuple[Task, float], ...]
     """Accepted tasks with their solve rates."""
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float]
 
     @property
     def training_rollouts(self) -> list[Rollout]:

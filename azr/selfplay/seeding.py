@@ -1,4 +1,4 @@
-"""The tasks that stand in the buffer before step 1: from the identity triplet by the base model, or from preset files."""
+"""The tasks that stand in the buffer before step 1: from the identity triplet, or from preset files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from azr.errors import InputError, Malformed, Rejected
-from azr.selfplay.absolute_zero import Game, ask, judge_proposals
+from azr.selfplay.absolute_zero import Game, ask, fair_task, judge_proposals
 from azr.tasks.base import Proposal
 from azr.types import Task
 
@@ -72,7 +72,7 @@ async def _admit(game: Game, name: str, proposal: Proposal) -> Task | str:
     task_type = game.task_types[name]
     try:
         checked = replace(proposal, program=task_type.checked_program(proposal.program))
-        return await task_type.validate(checked, game.executor)
+        return await fair_task(game, task_type, checked)
     except (Malformed, Rejected) as fault:
         return fault.reason
 
@@ -84,16 +84,31 @@ def read_seed_file(file: Path) -> list[Proposal]:
         InputError: names the file and the line.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # `splitlines` also splits inside texts, at U+2028
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read the seed file {file}: {error}") from error
     proposals: list[Proposal] = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
-            row = cast(dict[str, Any], json.loads(line))
-            inputs = tuple(row["inputs"]) if "inputs" in row else (row["input"],)
-            program = "\n".join([*row.get("imports", []), row["snippet"]])
-            proposals.append(Proposal(program, inputs, message=row.get("message", "")))
+            proposals.append(_seed_proposal(cast(dict[str, Any], json.loads(line))))
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file}:{number} is no seed triplet (snippet, input or inputs): {error!r}") from error
     return proposals
+
+
+def _seed_proposal(row: dict[str, Any]) -> Proposal:
+    inputs = _texts(row["inputs"] if "inputs" in row else [row["input"]])
+    lines = _texts([*_texts(row.get("imports") or []), row["snippet"]])
+    [message] = _texts([row.get("message") or ""])
+    if not inputs:
+        raise ValueError("there is no input")
+    return Proposal("\n".join(lines), tuple(inputs), message)
+
+
+def _texts(value: object) -> list[str]:
+    texts = cast(list[object], value)
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"{value!r:.80} is no list of texts")
+    return cast(list[str], value)
