@@ -10,6 +10,6 @@ temperature 0 it mostly answers at once. Self-play can find out that thinking pa
 Every document is right; no error was injected. Read a gain beside the base's accuracy with thoughts forced
 (`python -m azr.nano.evaluate`), which says how much of it is such elicitation.
 
-Files: `grammar` the language, `tokenizer`, `documents` what the base reads, `pretrain` (with `muon` and `forward`) makes
+Files: `grammar` the language, `tokenizer`, `documents` what the base reads, `pretrain` (`muon`, `forward`) makes
 `weights/`, `heldout` the fixed tasks of `heldout.jsonl`, `evaluate` what a base can do. Its prompts are `prompts/nano`.
 """

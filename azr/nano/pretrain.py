@@ -22,13 +22,13 @@ from azr.nano.documents import DEPTHS, Mixture, Turn, document
 from azr.nano.forward import logits
 from azr.nano.muon import Muon
 
-NUM_TOKENS = 4_000_000
+NUM_TOKENS = 4_600_000
 """What the shipped weights were trained on."""
-BATCH_TOKENS = 2400
+BATCH_TOKENS = 1100
 REPORT_TOKENS = 100_000
 PROMPT_WEIGHT = 0.1
 """Weight of a prompt token in the loss; a reply's token has 1."""
-MUON_RATE, ADAM_RATE = 8e-3, 3e-3
+MUON_RATE, ADAM_RATE = 1.5e-2, 4e-3
 
 Batch = list[tuple[list[int], list[float]]]
 """Token ids and loss weights of each document."""
@@ -96,18 +96,18 @@ def create_model() -> Qwen3ForCausalLM:
 
 def mixture_at(done: float) -> Mixture:
     """The curriculum: short programs with several answers first, then all of them, then mostly direct replies."""
-    if done < 0.12:
+    if done < 0.2:
         return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.6, answers=4)
-    if done < 0.3:
+    if done < 0.32:
         return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.5, answers=3)
-    if done < 0.7:
+    if done < 0.72:
         return Mixture(statements=DEPTHS, thinking=0.5, answers=2)
     return Mixture(statements=DEPTHS, thinking=0.15, answers=1)
 
 
 def rate_at(done: float) -> float:
-    """Share of the full learning rate: a short warm-up, then linear decay over the last half."""
-    return min(1.0, done / 0.01 + 0.05, max(0.03, (1 - done) / 0.5))
+    """Share of the full learning rate: a short warm-up, then linear decay over the last two fifths."""
+    return min(1.0, done / 0.01 + 0.05, max(0.03, (1 - done) / 0.4))
 
 
 def draw_batch(rng: Random, mixture: Mixture) -> Batch:
@@ -139,10 +139,10 @@ def pad(batch: Batch) -> tuple[Tensor, Tensor]:
 
 def _step(model: Qwen3ForCausalLM, optimizers: list[Optimizer], batch: Batch) -> float:
     total = sum(sum(weights[1:]) for _, weights in batch)
-    third = (len(batch) + 2) // 3
+    half = (len(batch) + 1) // 2
     loss_sum = 0.0
-    for first in range(0, len(batch), third):
-        ids_BT, weights_BT = pad(batch[first : first + third])
+    for first in range(0, len(batch), half):
+        ids_BT, weights_BT = pad(batch[first : first + half])
         logits_BTV = logits(model, ids_BT[:, :-1])
         loss_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), ids_BT[:, 1:], reduction="none")
         loss = (loss_BT * weights_BT[:, 1:]).sum() / total
