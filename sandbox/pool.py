@@ -100,14 +100,14 @@ class Pool:
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """All executions, in the order of the jobs."""
-        if self._broken is not None:
-            raise self._broken
         return list(await asyncio.gather(*[self._submit(job) for job in jobs]))
 
     async def _submit(self, job: Job) -> Execution:
         body = wire.job_bytes(job)
         if len(body) > wire.MAX_REQUEST_BYTES:
             return readback.stopped(job, Status.ERROR, "the program and its inputs are too long")
+        if self._broken is not None:
+            raise self._broken
         done: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
         self._waiting.add(done)
         done.add_done_callback(self._waiting.discard)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib.util
 import marshal
+import os
 import re
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from sandbox.types import SandboxError
@@ -44,19 +45,19 @@ def _standard_library() -> dict[str, Path]:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     found: dict[str, Path] = {}
     for root in dict.fromkeys((Path(sysconfig.get_path("stdlib")), Path(sysconfig.get_path("platstdlib", vars=_BASE)))):
-        for path in sorted(root.rglob("*")):
-            inner = path.relative_to(root)
-            if path.is_file() and _is_wanted(inner):
-                found[f"usr/local/{sys.platlibdir}/{version}/{inner}"] = path
+        for inner in _wanted(root):
+            found[f"usr/local/{sys.platlibdir}/{version}/{inner}"] = root / inner
     return found
 
 
 _BASE = {"platbase": sys.base_exec_prefix, "base": sys.base_prefix}
 
 
-def _is_wanted(inner: Path) -> bool:
-    is_skipped = SKIPPED_FOLDERS.intersection(inner.parts[:-1]) or inner.parts[0].startswith("config-")
-    return not is_skipped and not SKIPPED_FILES.match(inner.name)
+def _wanted(root: Path) -> Iterator[Path]:
+    """Paths below the root. Pruned on the way, because site-packages can hold a hundred thousand files."""
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith("config-")]
+        yield from (Path(folder, name).relative_to(root) for name in names if not SKIPPED_FILES.match(name))
 
 
 def _shared_libraries(binaries: tuple[Path, ...]) -> dict[str, Path]:

@@ -291,5 +291,5 @@ def _key(member: Any, strict: bool, depth: int) -> Any:
     if isinstance(member, frozenset):
         members = cast(frozenset[Any], member)
         return ("set", len(members), frozenset(_key(part, strict, depth + 1) for part in members))
-    kind = _class_name(type(member)) if strict else None
+    kind = _class_name(cast(Any, type(member))) if strict else None
     return (kind, "nan") if member != member else (kind, member)

@@ -1,7 +1,7 @@
 """The static policy: which forbidden names a program uses. Hygiene for task quality, not the boundary.
 
 Names are followed through imports and aliases, not through data. A module of which only a part is forbidden
-(`os.environ`) may be used as `os.something`, but not as a value of its own (`y = os`), because then nothing can be followed.
+(`os.environ`) may be used as `os.something`, but not as a value of its own (`y = os`): then nothing can be followed.
 """
 
 from __future__ import annotations

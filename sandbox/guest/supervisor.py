@@ -120,10 +120,10 @@ def _be_job_process(header: object, stages: int) -> NoReturn:
 
 
 def _wait(child: int, deadline_s: float) -> bool:
-    """Whether the job process ended by itself and well; reaps whatever else ends meanwhile."""
+    """Whether the job process ended by itself and well; a stopped one did not. Reaps whatever else ends meanwhile."""
     deadline = time.monotonic() + deadline_s
     while True:
-        pid, wait_status = os.waitpid(-1, os.WNOHANG)
+        pid, wait_status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
         if pid == child:
             return wait_status == 0
         remaining = deadline - time.monotonic()

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables read better with a case a line)
 """Programs that try to forge, steal, exhaust, escape or linger, and what each must get instead."""
 
 from __future__ import annotations
@@ -200,7 +201,6 @@ def test_nothing_of_the_host_is_in_the_environment(sandboxed: Running) -> None:
     assert num_arguments == 1
 
 
-LEAVE = "import os, threading\n"
 LINGERING = {
     "a file in the scratch folder": ("open('/tmp/left', 'w').write('x')", "import os\ndef f(): return os.path.exists('/tmp/left')"),
     "a file with a full folder": ("[open(f'/tmp/{i}', 'w') for i in range(20)]", "import os\ndef f(): return len(os.listdir('/tmp')) > 1"),

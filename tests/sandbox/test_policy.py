@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables read better with a case a line)
 """The static policy follows names through every ordinary way of importing."""
 
 from __future__ import annotations

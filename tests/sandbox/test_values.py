@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (tables read better with a case a line)
 """Canonical values: what is written can be read, what is read is only a value, and nothing hostile costs much."""
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ SCALARS = (
 HASHABLE = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3), max_leaves=6
 )
+
+
+def rows(*values: Any) -> list[Any]:
+    """A table of cases; the checker need not work out the union of all their types."""
+    return list(values)
 
 
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -84,7 +90,10 @@ def test_arguments_come_back_as_they_were(arguments: tuple[Any, ...]) -> None:
 
 @given(st.sets(st.integers() | st.text(), max_size=6))
 def test_the_text_of_a_set_does_not_depend_on_its_order(members: set[Any]) -> None:
-    assert encode(set(sorted(members, key=repr, reverse=True))) == encode(members)
+    backwards: set[Any] = set()
+    for member in reversed(list(members)):
+        backwards.add(member)
+    assert encode(backwards) == encode(members)
 
 
 @settings(max_examples=300)
@@ -100,7 +109,7 @@ def test_whatever_decodes_is_what_python_reads(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [
+    rows(
         ("'a' \"b\"", "ab"), ("'''a\nb'''", "a\nb"), ('"""\'"""', "'"), (r"r'\d'", r"\d"), (r"'\x41\u00e9\101\
 '", "AéA"), ("b'\\xff'", b"\xff"), ("u'x'", "x"), ("1_000", 1000), ("0x_ff", 255), ("0b11", 3), ("0o17", 15),
         ("1e5", 1e5), (".5", 0.5), ("1.", 1.0), ("-0.0", -0.0), ("- 3", -3), ("+3", 3), ("2j", 2j), ("(1-2j)", 1 - 2j),
@@ -112,7 +121,7 @@ def test_whatever_decodes_is_what_python_reads(text: str) -> None:
         ("Fraction(-1, 2)", fractions.Fraction(-1, 2)), ("Decimal('1.50')", decimal.Decimal("1.5")), ("range(3)", range(3)),
         ("datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)", datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)),
         ("timedelta(hours=1)", datetime.timedelta(hours=1)), ("date(2020, 2, 29)", datetime.date(2020, 2, 29)),
-    ],
+    ),
 )  # fmt: skip
 def test_ordinary_spellings_are_read(text: str, value: Any) -> None:
     assert same(decode(text), value)
@@ -127,7 +136,7 @@ def test_ordinary_spellings_are_read(text: str, value: Any) -> None:
         "'\\N{DASH}'", "'\\x4'", "'\\ud8'", "'\\U00110000'", "b'é'", "b'a' 'b'", "ur'a'", "list(range(3))", "list('abc')", "sorted([1])", "dict(a=1)",
         "Fraction('1/3')", "Fraction(1, 0)", "Fraction(0.5)", "Decimal('x')", "Decimal('sNaN')", "Decimal(0.1)", "range(0)(1)", "range(1, 2, 0)",
         "range(1.0)", "float('1')", "float(b'1')", "complex('1')", "date(2020, 13, 1)", "date(b'abcd')", "datetime(b'0123456789')", "timedelta(days=10**10)",
-        "timezone(1)", "datetime.timezone.max", "Counter('aab')", "Counter(a=1)", "deque(maxlen=-1)", "deque([], wrong=1)", "True()", "nan()", "١", "ｎan",
+        "timezone(1)", "datetime.timezone.max", "Counter('aab')", "Counter(a=1)", "deque(maxlen=-1)", "deque([], wrong=1)", "True()", "nan()", "\u0661", "\uff4ean",
     ],
 )  # fmt: skip
 def test_whatever_computes_or_is_no_value_is_refused(text: str) -> None:
@@ -168,10 +177,10 @@ def test_bombs_are_refused_at_once(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "arguments"),
-    [
+    rows(
         ("[0] * 50", ([0] * 50,)), ("'a' + 'b', 3", ("ab", 3)), ("2 * 3 + 4", (10,)), ("[1] + [2] * 2,", ([1, 2, 2],)), ("", ()),
         ("-1 + 2j", (-1 + 2j,)), ("3 * (1, 2)", ((1, 2, 1, 2, 1, 2),)), ("b'a' * 2", (b"aa",)), ("[] * -3", ([],)), ("(1 + 1) * 2.5", (5.0,)),
-    ],
+    ),
 )  # fmt: skip
 def test_answers_may_add_and_multiply(text: str, arguments: tuple[Any, ...]) -> None:
     assert decode_arguments(text, arithmetic=True) == arguments
@@ -228,8 +237,8 @@ class _Zone(datetime.tzinfo):
 
 @pytest.mark.parametrize(
     "value",
-    [_Equal(), _Int(1), [_Int(1)], {_Int(1): 1}, _List(), _Colour.RED, object, len, ..., bytearray(), NotImplemented,
-     datetime.datetime(2020, 1, 1, tzinfo=_Zone()), decimal.Decimal("sNaN"), memoryview(b""), iter([]), {}.keys()],
+    rows(_Equal(), _Int(1), [_Int(1)], {_Int(1): 1}, _List(), _Colour.RED, object, len, ..., bytearray(), NotImplemented,
+     datetime.datetime(2020, 1, 1, tzinfo=_Zone()), decimal.Decimal("sNaN"), memoryview(b""), iter([]), {}.keys()),
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
 def test_objects_of_other_types_are_no_values(value: Any) -> None:
@@ -269,7 +278,7 @@ NAN = float("nan")
 
 @pytest.mark.parametrize(
     ("left", "right", "python", "strict"),
-    [
+    rows(
         (1, 1.0, True, False), (True, 1, True, False), ([1, 2], [1, 2], True, True), ([1], (1,), False, False), (NAN, NAN, True, True),
         ([NAN], [NAN], True, True), ({NAN}, {float("nan")}, True, True), ({1: NAN}, {1: float("nan")}, True, True), ((1, {NAN: 1}), (1, {NAN: 1}), True, True),
         ({1, 2}, {2, 1}, True, True), ({1}, frozenset({1}), True, False), ({1: 2, 3: 4}, {3: 4, 1: 2}, True, True), ({1: 2}, {1: 3}, False, False),
@@ -279,7 +288,7 @@ NAN = float("nan")
         (collections.deque([1], 2), collections.deque([1]), True, False), (decimal.Decimal("NaN"), decimal.Decimal("NaN"), True, True),
         (range(0), range(5, 5), True, True), (None, 0, False, False), ({1, 2}, {1, 3}, False, False), (-0.0, 0.0, True, True),
         ({NAN, float("nan")}, {NAN}, False, False),
-    ],
+    ),
 )  # fmt: skip
 def test_same_is_pythons_equality_with_nan_equal_to_nan(left: Any, right: Any, python: bool, strict: bool) -> None:
     assert same(left, right) is same(right, left) is python
