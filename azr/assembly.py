@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 
@@ -48,7 +49,8 @@ def make_types(config: Config) -> dict[str, TaskType]:
 
 def make_executor(sandbox: SandboxConfig) -> Executor:
     """An executor that is not started yet: use it with `async with`."""
-    return DockerExecutor(sandbox.image, workers=sandbox.workers, runtime=sandbox.runtime)
+    workers = sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+    return DockerExecutor(sandbox.image, workers=workers, runtime=sandbox.runtime or None)
 
 
 def make_policy(config: Config) -> Policy:
