@@ -39,8 +39,8 @@ def written(tmp_path: Path, *rows: object) -> Path:
 
 async def test_policy_proposes_until_every_type_has_its_tasks() -> None:
     playing, rounds = game(player()), list[dict[str, int]]()
-    await seed_from_identity(playing, tasks_per_type=7, max_rounds=40, on_round=rounds.append)
-    assert sizes(playing) == {"deduction": 7, "abduction": 7, "induction": 7}
+    await seed_from_identity(playing, tasks_per_type=6, max_rounds=40, on_round=rounds.append)
+    assert sizes(playing) == {"deduction": 6, "abduction": 6, "induction": 6}
     assert rounds[0] == {"deduction": 1, "abduction": 1, "induction": 1}
     assert rounds[-1] == sizes(playing)
 
