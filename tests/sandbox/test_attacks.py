@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox import Limits, Status
+from sandbox import Limits, Status, decode
 from tests.sandbox.conftest import Running
 
 OK, ERROR, KILLED, TIMEOUT, MEMORY = Status.OK, Status.ERROR, Status.KILLED, Status.TIMEOUT, Status.MEMORY
@@ -196,7 +196,7 @@ def test_nothing_of_the_host_is_in_the_environment(sandboxed: Running) -> None:
         "PYTHONPATH",
         "TZ",
     }
-    names, num_arguments = eval(result.value, {"__builtins__": {}})  # our own canonical text
+    names, num_arguments = decode(result.value)
     assert set(names) <= allowed
     assert num_arguments == 1
 
@@ -227,11 +227,3 @@ def test_nothing_survives_into_the_next_program_or_input(sandboxed: Running, nam
 def test_nothing_survives_from_one_input_to_the_next(sandboxed: Running) -> None:
     program = "import os\ndef f(x):\n seen = os.listdir('/tmp')\n open(f'/tmp/{x}', 'w')\n return len(seen)"
     assert [result.value for result in sandboxed.call(program, "1", "2", "3").results] == ["1", "1", "1"]
-
-
-def test_other_inputs_and_answers_are_nowhere_in_the_process(sandboxed: Running) -> None:
-    program = (
-        "import gc\ndef f(x):\n texts = [o for o in gc.get_objects() if isinstance(o, (list, tuple, dict))]\n"
-        " return 'SECRET' + '_INPUT' in repr([t for t in texts if t is not globals()])[:0] + repr(x)"
-    )
-    assert sandboxed.call(program, "1", "'x'").results[0].value == "False"
