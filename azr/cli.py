@@ -160,16 +160,22 @@ def nano_pretrain(
     pretrain_nano(folder, seed)
 
 
+def _complain(message: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), message))
+    sys.exit(1)
+
+
 def main() -> None:
     """Entry point: errors that we foresaw are one paragraph and a non-zero exit code."""
     try:
         app()
     except (AzrError, SandboxError) as error:
-        from rich.console import Console
-        from rich.text import Text
-
-        Console(stderr=True).print(Text.assemble(("error: ", "bold red"), str(error)))
-        sys.exit(1)
+        _complain(str(error))
+    except OSError as error:
+        _complain(f"the system refuses: {error}; check the disk and the permissions, nothing whole was overwritten")
     except KeyboardInterrupt:
         sys.exit(130)
 

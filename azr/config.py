@@ -68,7 +68,7 @@ class SamplingConfig(Section):
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_prompt_tokens: Positive = 6144
-    """A longer prompt is not asked: its task is dropped from the batch and counted."""
+    """A longer prompt is not asked: a propose prompt is dropped, a task with a longer solve prompt is rejected."""
     max_new_tokens: Positive = 8096
     batch_size: Positive = 64
     """Sequences that the local policy generates at once."""

@@ -125,8 +125,12 @@ def _writing(target: Path) -> Generator[TextIO]:
         return
     partial = target.with_name(target.name + ".partial")
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            yield file
+        file = partial.open("w", encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"cannot write {target}: {error.strerror}") from error
+    with file:
+        yield file
+    try:
         partial.replace(target)
     except OSError as error:
-        raise InputError(f"cannot write {target}: {error.strerror}; what was done so far is in {partial}") from error
+        raise InputError(f"cannot write {target}: {error.strerror}; the answers are in {partial}") from error

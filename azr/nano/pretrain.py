@@ -22,7 +22,7 @@ from azr.nano.documents import DEPTHS, Mixture, Turn, document
 from azr.nano.forward import logits
 from azr.nano.muon import Muon
 
-NUM_TOKENS = 4_600_000
+NUM_TOKENS = 5_000_000
 """What the shipped weights were trained on."""
 BATCH_TOKENS = 1100
 REPORT_TOKENS = 100_000
@@ -98,10 +98,10 @@ def mixture_at(done: float) -> Mixture:
     """The curriculum: short programs with several answers first, then all of them, then mostly direct replies."""
     if done < 0.2:
         return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.6, answers=4)
-    if done < 0.32:
-        return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.5, answers=3)
-    if done < 0.72:
-        return Mixture(statements=DEPTHS, thinking=0.5, answers=2)
+    if done < 0.3:
+        return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.6, answers=3)
+    if done < 0.8:
+        return Mixture(statements=DEPTHS, thinking=0.75, answers=2)
     return Mixture(statements=DEPTHS, thinking=0.15, answers=1)
 
 

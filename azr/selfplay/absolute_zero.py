@@ -64,12 +64,13 @@ async def play_step(game: Game) -> Played:
 
 
 def ask(game: Game) -> list[Asked]:
-    """B propose prompts a type, each with its own references."""
-    return [
+    """B propose prompts a type, each with its own references; one that is too long even with one of them is dropped."""
+    asked = [
         _ask_one(game, task_type)
         for task_type in game.task_types.values()
         for _ in range(game.config.proposals_per_type)
     ]
+    return [one for one in asked if game.fits(one.prompt.text)]
 
 
 def _ask_one(game: Game, task_type: TaskType) -> Asked:

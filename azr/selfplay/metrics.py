@@ -10,7 +10,7 @@ from azr.selfplay.buffer import task_key
 from azr.selfplay.rounds import Answered, Proposed, Recorded
 from azr.tasks.parsing import has_thought
 from azr.tasks.quality import is_trivial, message_leak, novelty, num_statements
-from azr.types import Role, Rollout, Task, Verdict
+from azr.types import Role, Rollout, Verdict
 
 
 def step_metrics(
@@ -44,7 +44,7 @@ def _mean(values: Iterable[float]) -> float:
 def _proposals(proposed: Sequence[Proposed], rates: Sequence[float]) -> dict[str, float]:
     accepted = [(one, one.task) for one in proposed if one.task is not None]
     tasks = [task for _, task in accepted]
-    figures = {
+    return {
         "valid_rate": _mean(one.outcome.verdict is Verdict.ACCEPTED for one in proposed),
         "duplicates": _mean(one.is_duplicate for one in proposed),
         "distinct": len({task_key(task) for task in tasks}) / len(tasks) if tasks else 0.0,
@@ -52,16 +52,9 @@ def _proposals(proposed: Sequence[Proposed], rates: Sequence[float]) -> dict[str
         "solve_rate": _mean(rates),
         "trivial": _mean(is_trivial(task) for task in tasks),
         "statements": _mean(num_statements(task.program) for task in tasks),
+        "message_leak": _mean(message_leak(task) for task in tasks),
+        "novelty": _mean(novelty(task.program, one.asked.references) for one, task in accepted),
     }
-    if any(task.message for task in tasks):
-        figures["message_leak"] = _mean(message_leak(task) for task in tasks)
-    else:
-        figures["novelty"] = _mean(_novelty(task, one) for one, task in accepted)
-    return figures
-
-
-def _novelty(task: Task, one: Proposed) -> float:
-    return novelty(task.program, one.asked.references)
 
 
 def _answers(rollouts: Sequence[Rollout]) -> dict[str, float]:

@@ -69,7 +69,7 @@ def policy(
     dtype: str = "float32",
 ) -> LocalPolicy:
     model = ModelConfig.model_validate(
-        {"path": str(folder), "device": "cpu", "dtype": dtype, "lora": LoraConfig(rank=lora_rank)}
+        {"path": str(folder), "device": "cpu", "threads": 1, "dtype": dtype, "lora": LoraConfig(rank=lora_rank)}
     )
     return LocalPolicy(model, learner, sampling, seed)
 

@@ -11,7 +11,7 @@ from azr.config import LoraConfig, ModelConfig
 from azr.errors import PolicyError
 from azr.policies import loading
 from azr.policies.loading import load_model, pick_device, pick_dtype, resolve_path
-from tests.policies.models import END, EOS
+from tests.policies.models import END, EOS, policy
 
 
 @pytest.mark.parametrize("path", ["/no/such/model", "./model", "../model", "~/no-such-model", "a/b/c", "model/"])
@@ -77,6 +77,12 @@ def test_dropout_is_off_even_in_training(model_folder: Path) -> None:
     model = load_model(ModelConfig(path=str(model_folder), device="cpu")).model.train()
     ids = torch.tensor([[4, 5, 6, 7]])
     assert torch.equal(model(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_torch_takes_as_many_threads_as_the_config_says(model_folder: Path) -> None:
+    torch.set_num_threads(2)
+    policy(model_folder)
+    assert torch.get_num_threads() == 1
 
 
 @pytest.mark.parametrize("checkpointing", [True, False])
