@@ -41,7 +41,7 @@ def pieces() -> tuple[str, ...]:
     starts = [grammar.start(target) for target in (*grammar.VARIABLES, "x", "return")]
     forms = [part for o in grammar.OPERATIONS for part in re.split(r"\{[vc]\}", o.form)]
     words = [operation.word for operation in grammar.OPERATIONS]
-    numbers = [str(number) for number in range(grammar.LARGEST_INT + 1)]
+    numbers = [str(number) for number in range(40)]
     values = ["', '", ", ", *numbers]
     characters = [*string.printable[:95], "\n"]
     everything = [*structure, *starts, *forms, *words, *values, *characters]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from azr.tasks.base import CORRECT, wrong
+from azr.tasks.base import CORRECT, any_slot, wrong
 from azr.tasks.parsing import only_block
 from azr.tasks.single_run import SingleRun
 from azr.types import Outcome, Role, Task
@@ -31,7 +31,8 @@ class Abduction(SingleRun):
         example = task.examples[0]
         if arguments == example.input:
             return CORRECT
-        [execution] = await executor.run([Job(task.program, (arguments,), limits=self.rules.limits)])
+        slot = any_slot(task.program, arguments)
+        [execution] = await executor.run([Job(task.program, (arguments,), limits=self.rules.limits, seed_slot=slot)])
         [run] = execution.results
         if not run.ok:
             return wrong(str(run.status))

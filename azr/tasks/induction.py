@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from azr.errors import Malformed, Rejected
-from azr.tasks.base import CORRECT, Proposal, TaskType, wrong
+from azr.tasks.base import CORRECT, Proposal, TaskType, any_slot, wrong
 from azr.tasks.gate import fair_runs
 from azr.tasks.parsing import block_bodies, only_block, read_reply
-from azr.tasks.source import entry_program
+from azr.tasks.source import entry_program, normal_form
 from azr.types import Example, Outcome, Role, Task
 from sandbox.types import Executor, Job
 from sandbox.values import decode, same
@@ -74,11 +74,14 @@ class Induction(TaskType):
             program = entry_program(answer)
         except Malformed as fault:
             return wrong(fault.reason)
-        runs = hidden(task)
-        job = Job(program, tuple(example.input for example in runs), limits=self.rules.limits)
-        [execution] = await executor.run([job])
-        if not execution.ok:
-            return wrong(str(execution.status))
-        pairs = zip(execution.results, runs, strict=True)
-        is_right = all(same(decode(run.value), decode(e.output), strict=self.rules.is_strict) for run, e in pairs)
-        return CORRECT if is_right else wrong("different")
+        if normal_form(program) == normal_form(task.program):
+            return CORRECT  # the same program needs no run
+        for example in hidden(task):  # a job each: a program that searches its memory finds no other hidden input
+            slot = any_slot(program, example.input)
+            [execution] = await executor.run([Job(program, (example.input,), limits=self.rules.limits, seed_slot=slot)])
+            [run] = execution.results
+            if not run.ok:
+                return wrong(str(run.status))
+            if not same(decode(run.value), decode(example.output), strict=self.rules.is_strict):
+                return wrong("different")
+        return CORRECT

@@ -30,7 +30,7 @@ def on_policy_samples(one: LocalPolicy) -> list[TrainingSample]:
 
 
 def gradients(folder: Path, samples: list[TrainingSample], *, micro_batch_tokens: int) -> dict[str, torch.Tensor]:
-    """The gradient of one update, read off plain SGD-like moments: AdamW's first moment is 0.1 x gradient."""
+    """The gradient of one update, read off AdamW: after one step its first moment is 0.1 x gradient."""
     model = LlamaForCausalLM.from_pretrained(folder, attention_dropout=0.0)
     config = learner_config(micro_batch_tokens=micro_batch_tokens, max_grad_norm=1e9)
     learner = Learner(model, config, temperature=1.0)

@@ -78,12 +78,23 @@ async def test_an_object_that_claims_to_be_equal_is_no_value(answer: str) -> Non
     assert await verdict(answer) == "not_a_value"
 
 
-async def test_no_output_and_no_shown_input_enters_the_sandbox() -> None:
+async def test_hidden_inputs_enter_the_sandbox_one_by_one_and_never_an_output() -> None:
     executor = InProcessExecutor()
-    await verdict("def f(x):\n    return x", executor)
-    [job] = executor.jobs
-    assert job.inputs == ("33", "44")
-    assert not any(output in repr(job) for output in ("12", "23", "34", "45"))
+    assert await verdict("def f(x):\n    return x - -1", executor) == "correct"
+    assert [job.inputs for job in executor.jobs] == [("33",), ("44",)]
+    assert not any(output in repr(executor.jobs) for output in ("12", "23", "34", "45"))
+
+
+async def test_the_first_wrong_run_ends_the_judging() -> None:
+    executor = InProcessExecutor()
+    assert await verdict("def f(x):\n    return x", executor) == "different"
+    assert [job.inputs for job in executor.jobs] == [("33",)]
+
+
+async def test_the_same_program_in_other_names_needs_no_run() -> None:
+    executor = InProcessExecutor()
+    assert await verdict("def solve(number):  # mine\n    return number + 1", executor) == "correct"
+    assert executor.jobs == []
 
 
 async def test_answers_are_held_to_types_only_when_equality_is_strict() -> None:
@@ -94,7 +105,7 @@ async def test_answers_are_held_to_types_only_when_equality_is_strict() -> None:
 
 async def test_a_broken_sandbox_is_no_wrong_answer() -> None:
     with pytest.raises(SandboxBroken):
-        await verdict(PLUS_ONE, InProcessExecutor(SandboxBroken("it died")))
+        await verdict("def f(x):\n    return x - -1", InProcessExecutor(SandboxBroken("it died")))
 
 
 @pytest.mark.parametrize(
