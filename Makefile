@@ -17,12 +17,12 @@ HAS_GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 TORCH ?= $(if $(HAS_GPU),torch,torch==2.13.0)
 TORCH_INDEX ?=
 
-.PHONY: setup engine train test check format sandbox-image clean
+.PHONY: setup engine train test check format image clean
 
-train: setup engine  ## nano self-play in the sandbox
+train: image  ## nano self-play in the sandbox
 	$(VENV)/bin/azr train $(CONFIG) $(ARGS)
 
-test: setup engine  ## all that CI runs
+test: image  ## all that CI runs
 	$(PY) -m pytest $(ARGS)
 
 check: setup  ## format, lint, types
@@ -39,8 +39,8 @@ setup: $(VENV)/.installed  ## the environment in .venv, once
 engine: setup  ## a Docker engine that answers
 	@$(PY) -m sandbox.ensure_engine
 
-sandbox-image: setup engine
-	$(VENV)/bin/azr image build
+image: engine  ## the sandbox image, from this machine's own Python
+	@$(VENV)/bin/azr image build
 
 clean:  ## caches and build products; .venv and runs/ stay
 	rm -rf build dist .pytest_cache .ruff_cache .hypothesis .coverage

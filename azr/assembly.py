@@ -6,8 +6,6 @@ import os
 import random
 from collections.abc import Sequence
 
-from sandbox.docker import DockerExecutor
-
 from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
 from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
@@ -16,6 +14,7 @@ from azr.selfplay.buffer import Buffer, task_key
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
+from sandbox.docker import DockerExecutor
 from sandbox.types import Executor
 
 

@@ -143,7 +143,7 @@ def image_build(
         str, typer.Option(help="Named base image, e.g. python:3.11-slim; empty builds from this machine's own Python.")
     ] = "",
 ) -> None:
-    """Build the sandbox image; without --base no registry is needed."""
+    """Build the sandbox image, unless it is up to date; without --base no registry is needed."""
     from azr.launch import build_image
 
     build_image(name, base)

@@ -226,10 +226,10 @@ async def _lines(
 
 
 def build_image(name: str, base: str) -> None:
-    """Build the sandbox image and say what came of it."""
-    from sandbox.image import build
+    """Build the sandbox image, unless it is there and made of what lies here now; say which it is."""
+    from sandbox.image import build, ensure
 
-    console.print(f"{name}: {build(name, base=base) if base else build(name)}")
+    console.print(f"{name}: {build(name, base) if base else ensure(name)}")
 
 
 def pretrain_nano(folder: Path, seed: int) -> None:

@@ -45,9 +45,15 @@ class PromptSet:
             sets = ", ".join(sorted(entry.name for entry in prompt_root().iterdir() if entry.is_dir()))
             raise ConfigError(f"tasks.prompts = {name!r}: there is no folder {folder}. The package has: {sets}.")
         self.folder = folder
-        self._environment = Environment(loader=FileSystemLoader(folder), undefined=StrictUndefined, autoescape=False)
+        self._loader = FileSystemLoader(folder)
+        self._environment = Environment(loader=self._loader, undefined=StrictUndefined, autoescape=False)
         cast("dict[str, object]", self._environment.filters)["fence"] = fence
         self._templates: dict[str, Template] = {}
+
+    def also_look_in(self, folder: Path) -> None:
+        """Take templates that the set lacks from another folder of the same form: a plugin's own."""
+        if str(folder) not in self._loader.searchpath:
+            self._loader.searchpath.append(str(folder))
 
     def render(self, role: Role, task_type: str, variables: Mapping[str, object]) -> str:
         """The prompt of one cell.

@@ -16,6 +16,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar
 
 from azr.errors import Malformed
@@ -71,9 +72,13 @@ class TaskType(ABC):
     name: ClassVar[str]
     reference_types: ClassVar[tuple[str, ...]]
     """Types whose buffered tasks the proposer is shown."""
+    prompt_folder: ClassVar[Path | None] = None
+    """A plugin's own templates, `propose/<name>.j2` and `solve/<name>.j2`, where the run's prompt set has none."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
+        if self.prompt_folder is not None:
+            rules.prompts.also_look_in(self.prompt_folder)
 
     @abstractmethod
     def seed_task(self) -> Task:

@@ -1,0 +1,46 @@
+"""What the docs show works."""
+
+from __future__ import annotations
+
+import re
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from azr.tasks.base import TaskType
+from azr.types import Verdict
+from tests.fakes import InProcessExecutor, rules
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+@pytest.fixture
+def same_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[TaskType]:
+    """The task type of docs/task-types.md, written to disk as the page says."""
+    page = (DOCS / "task-types.md").read_text()
+    program = re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0]
+    templates = re.findall(r"```jinja\n(.*?)```", page, re.DOTALL)
+    for folder, template in zip(("propose", "solve"), templates, strict=True):
+        (tmp_path / "prompts" / folder).mkdir(parents=True)
+        (tmp_path / "prompts" / folder / "same_output.j2").write_text(template)
+    (tmp_path / "same_output.py").write_text(program)
+    spec = spec_from_file_location("same_output", tmp_path / "same_output.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "same_output", module)
+    spec.loader.exec_module(module)
+    return module.SameOutput
+
+
+async def test_the_task_type_of_the_docs_plays_from_prompt_to_verdict(same_output: type[TaskType]) -> None:
+    task_type, executor = same_output(rules()), InProcessExecutor()
+    assert "def f(x)" in task_type.propose_prompt([task_type.seed_task()])
+    reply = "</think><answer>```python\ndef f(x):\n return x % 3\n```\n```input\n4\n```\n```input\n7\n```</answer>"
+    task = await task_type.validate(task_type.parse_proposal(reply, []), executor)
+    assert "```input\n7\n```" in task_type.solve_prompt(task)
+    answers = [task_type.parse_answer(f"</think><answer>```output\n{text}\n```</answer>") for text in ("True", "False")]
+    verdicts = [(await task_type.verify(task, answer, executor)).verdict for answer in answers]
+    assert verdicts == [Verdict.CORRECT, Verdict.WRONG]
