@@ -30,6 +30,9 @@ PROMPT_WEIGHT = 0.1
 """Weight of a prompt token in the loss; a reply's token has 1."""
 MUON_RATE, ADAM_RATE = 1.5e-2, 4e-3
 
+SOLVING = (0.28, 0.28, 0.3, 0.05, 0.05, 0.04)
+"""Shares of the cells while most is about solving; see `Mixture.cells`."""
+
 Batch = list[tuple[list[int], list[float]]]
 """Token ids and loss weights of each document."""
 
@@ -95,13 +98,13 @@ def create_model() -> Qwen3ForCausalLM:
 
 
 def mixture_at(done: float) -> Mixture:
-    """The curriculum: short programs with several answers first, then all of them, then mostly direct replies."""
-    if done < 0.2:
-        return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.6, answers=4)
-    if done < 0.3:
-        return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.6, answers=3)
-    if done < 0.8:
-        return Mixture(statements=DEPTHS, thinking=0.75, answers=2)
+    """The curriculum: short programs, then all, mostly with thoughts; at last mostly direct replies, one a document."""
+    if done < 0.16:
+        return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.7, answers=5, cells=SOLVING)
+    if done < 0.26:
+        return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.75, answers=5, cells=SOLVING)
+    if done < 0.76:
+        return Mixture(statements=DEPTHS, thinking=0.8, answers=5, cells=SOLVING)
     return Mixture(statements=DEPTHS, thinking=0.15, answers=1)
 
 

@@ -5,6 +5,7 @@ from random import Random
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
 
 from azr.nano import forward, pretrain, tokenizer
@@ -80,5 +81,5 @@ def test_the_learning_rate_warms_up_and_decays() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 16, 48), (2, 48, 16)])
 def test_muon_directions_have_singular_values_about_one(shape: tuple[int, int, int]) -> None:
-    values = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))
+    values: Tensor = torch.linalg.svdvals(orthogonalize(torch.randn(shape)))  # pyright: ignore[reportUnknownVariableType]
     assert 0.5 < values.min() <= values.max() < 1.4
