@@ -13,9 +13,10 @@ from sandbox.types import (
     SandboxError,
     Status,
 )
-from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same
+from sandbox.values import Arguments, NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same
 
 __all__ = [
+    "Arguments",
     "ContainerLimits",
     "DockerExecutor",
     "EngineUnavailable",

@@ -21,7 +21,7 @@ DEFAULT_NAME = "azr-sandbox:latest"
 DIGEST_LABEL = "azr.sandbox.digest"
 MODULE_ROOT = "usr/local/lib/guest"
 GUEST_MODULES = tuple(
-    f"{name}.py" for name in ("arithmetic", "constructors", "literals", "tokens", "types", "values", "wire")
+    f"{name}.py" for name in ("arithmetic", "constructors", "literals", "scalars", "tokens", "types", "values", "wire")
 )
 ENTRYPOINT = ("python3", "-B", "-P", "-m", "sandbox.guest.supervisor")
 MOUNT_POINTS = ("dev", "etc", "proc", "sys", "tmp")

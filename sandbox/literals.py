@@ -7,7 +7,8 @@ descent over our own tokens, every failure a `NotCanonical`. Runs in the guest t
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 from sandbox import tokens
 from sandbox.arithmetic import Arithmetic
@@ -25,6 +26,16 @@ MAX_TEXT = 256 * 1024
 MAX_DEPTH = 136
 """Twice the depth that `encode` writes, because `Counter({...})` takes two levels here and one there."""
 
+_T = TypeVar("_T")
+
+
+class Arguments(NamedTuple):
+    """What a program is called with: `[3, 1], b=2` is `Arguments(([3, 1],), {"b": 2})`."""
+
+    positional: tuple[Any, ...]
+    keywords: dict[str, Any]
+    """In the order in which they are written."""
+
 
 def decode(text: str, max_chars: int = MAX_TEXT) -> Any:
     """The value that the text writes out; a top-level `1, 2` is a tuple.
@@ -32,33 +43,32 @@ def decode(text: str, max_chars: int = MAX_TEXT) -> Any:
     Raises:
         NotCanonical: anything but a value written out, or more of it than the bounds allow.
     """
-    values, has_comma = _read(text, max_chars, arithmetic=False)
+    values, has_comma = _read(text, max_chars, _Reader.sequence)
     if not values:
         raise NotCanonical("nothing is written here")
-    return values if has_comma else values[0]
+    return tuple(values) if has_comma else values[0]
 
 
-def decode_arguments(text: str, arithmetic: bool = False, max_chars: int = MAX_TEXT) -> tuple[Any, ...]:
-    """The positional arguments that the text lists; empty text is no argument.
+def decode_arguments(text: str, arithmetic: bool = False, max_chars: int = MAX_TEXT) -> Arguments:
+    """The arguments that the text lists, positional ones first; empty text is no argument.
 
     Args:
         arithmetic: also take `+` and `*` between values (`[0] * 50`), bounded before they are computed.
 
     Raises:
-        NotCanonical: anything but values written out, or more of them than the bounds allow.
+        NotCanonical: anything but values and `name=value`, a name twice, or more than the bounds allow.
     """
-    return _read(text, max_chars, arithmetic=arithmetic)[0]
+    return _read(text, max_chars, _Reader.arguments, Arithmetic() if arithmetic else None)
 
 
-def _read(text: str, max_chars: int, *, arithmetic: bool) -> tuple[tuple[Any, ...], bool]:
+def _read(text: str, max_chars: int, read: Callable[[_Reader, str], _T], arithmetic: Arithmetic | None = None) -> _T:
     if len(text) > max_chars:
         raise NotCanonical(f"longer than {max_chars} characters")
-    reader = _Reader(text.replace("\r\n", "\n").replace("\r", "\n"), Arithmetic() if arithmetic else None)
+    reader = _Reader(text.replace("\r\n", "\n").replace("\r", "\n"), arithmetic)
     try:
-        values, has_comma = reader.sequence("")
+        return read(reader, "")
     except (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:
         raise NotCanonical(str(error) or type(error).__name__) from None
-    return tuple(values), has_comma
 
 
 class _Reader:
@@ -198,26 +208,35 @@ class _Reader:
         if name is None or name not in CONSTRUCTORS:
             raise self.wrong("expected a value")
         self.expect("(")
-        return construct(name, *self.call_arguments(is_defaultdict=name.endswith("defaultdict")))
+        if name.endswith("defaultdict"):
+            self.skip_factory()
+        called = self.arguments(")")
+        return construct(name, list(called.positional), called.keywords)
 
-    def call_arguments(self, *, is_defaultdict: bool) -> tuple[list[Any], dict[str, Any]]:
+    def arguments(self, end: str) -> Arguments:
+        """The arguments of a call up to `end` (which is consumed)."""
         values: list[Any] = []
         keywords: dict[str, Any] = {}
-        if is_defaultdict:
-            self.skip_factory()
-        while not self.accept(")"):
-            name = tokens.KEYWORD.match(self.text, self.at)
-            if name:
-                self.at = name.end()
-                keywords[name.group(1)] = self.value()
-            elif keywords:
-                raise self.wrong("a positional argument after a keyword")
-            else:
+        while not self.accept(end):
+            name = self.keyword()
+            if name in keywords or (name is None and keywords):
+                raise self.wrong("a keyword again, or a positional argument after one")
+            if name is None:
                 values.append(self.value())
+            else:
+                keywords[name] = self.value()
             if not self.accept(","):
-                self.expect(")")
+                self.expect(end)
                 break
-        return values, keywords
+        return Arguments(tuple(values), keywords)
+
+    def keyword(self) -> str | None:
+        """The name of a keyword argument and its `=`, both consumed, if they stand here."""
+        match = tokens.KEYWORD.match(self.text, self.at)
+        if match is None or not tokens.is_parameter_name(match.group(1)):
+            return None
+        self.at = match.end()
+        return match.group(1)
 
     def skip_factory(self) -> None:
         """The factory of a defaultdict (`<class 'int'>`, `int`, `None`) is no part of its value."""

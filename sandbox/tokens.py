@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import keyword
 import re
+import unicodedata
 
 from sandbox.constructors import NotCanonical
 
 SPACE = re.compile(r"[ \t\n\f]*")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 CLASS = re.compile(r"<class '([a-z]+)'>")
-KEYWORD = re.compile(r"[ \t\n\f]*([a-z]+)[ \t\n\f]*=")
+KEYWORD = re.compile(r"([^\W\d]\w*)[ \t\n\f]*=")
 STRING = re.compile(
     r"([rRbBuU]|[rR][bB]|[bB][rR])?"
     r"(?:'''((?:[^\\]|\\.)*?)'''|\"\"\"((?:[^\\]|\\.)*?)\"\"\""
@@ -25,6 +27,11 @@ BASED = re.compile(r"0(?:[xX](?:_?[0-9a-fA-F])+|[bB](?:_?[01])+|[oO](?:_?[0-7])+
 FLOAT = re.compile(rf"(?:(?:{DIGITS}\.(?:{DIGITS})?|\.{DIGITS})(?:[eE][-+]?{DIGITS})?|{DIGITS}[eE][-+]?{DIGITS})")
 INTEGER = re.compile(r"(?:0(?:_?0)*|[1-9](?:_?[0-9])*)(?![0-9_])")
 WHOLE = re.compile(DIGITS)
+
+
+def is_parameter_name(name: str) -> bool:
+    """Whether a keyword argument may have this name, spelled as Python keeps it (NFKC)."""
+    return name.isidentifier() and not keyword.iskeyword(name) and unicodedata.is_normalized("NFKC", name)
 
 
 def unescape(prefix: str, body: str) -> str | bytes:

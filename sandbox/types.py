@@ -71,7 +71,7 @@ class Job:
 
     program: str
     inputs: tuple[str, ...]
-    """Argument lists as source text: `[3, 1], 'a'`. Evaluated in an empty namespace in a process of their own."""
+    """Argument lists as source text: `[3, 1], b='a'`. Evaluated in an empty namespace in a process of their own."""
     entry: str = "f"
     limits: Limits = field(default_factory=Limits)
     forbidden: tuple[str, ...] = ()
@@ -88,7 +88,7 @@ class RunResult:
 
     status: Status
     input: str
-    """The canonical text of the argument list as evaluated; empty when the input itself failed."""
+    """The canonical text of the argument list as evaluated, keywords last; empty when the input itself failed."""
     value: str
     """Canonical text of the returned value; empty unless `status` is ok."""
     error: str

@@ -14,28 +14,28 @@ method that a class could override.
 from __future__ import annotations
 
 import collections
-import datetime
-import decimal
-import fractions
-import math
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from sandbox.constructors import MAX_BITS, MAX_INT_DIGITS, NotCanonical
-from sandbox.literals import decode, decode_arguments
+from sandbox.constructors import NotCanonical
+from sandbox.literals import Arguments, decode, decode_arguments
+from sandbox.scalars import SCALARS, NotAValue, TooLarge
+from sandbox.tokens import is_parameter_name
 
-__all__ = ["NotAValue", "NotCanonical", "TooLarge", "arguments_text", "decode", "decode_arguments", "encode", "same"]
+__all__ = [
+    "Arguments",
+    "NotAValue",
+    "NotCanonical",
+    "TooLarge",
+    "arguments_text",
+    "decode",
+    "decode_arguments",
+    "encode",
+    "same",
+]
 
 MAX_DEPTH = 64
 DEFAULT_BYTES = 64 * 1024
-
-
-class NotAValue(ValueError):
-    """The object is no canonical value, or refers to itself."""
-
-
-class TooLarge(NotAValue):
-    """A canonical value, but longer than allowed."""
 
 
 def encode(value: object, max_bytes: int = DEFAULT_BYTES) -> str:
@@ -48,14 +48,17 @@ def encode(value: object, max_bytes: int = DEFAULT_BYTES) -> str:
     return _Encoder(max_bytes).text(value, 0)
 
 
-def arguments_text(arguments: tuple[object, ...], max_bytes: int = DEFAULT_BYTES) -> str:
-    """The canonical argument list, without the brackets: `[3, 1], 'a'`. Raises as `encode` does."""
+def arguments_text(arguments: Arguments, max_bytes: int = DEFAULT_BYTES) -> str:
+    """The canonical argument list, without the brackets: `[3, 1], b='a'`. Raises as `encode` does."""
     encoder = _Encoder(max_bytes)
-    return encoder.joined(arguments, 0)
+    positional = [encoder.member(value, 0) for value in arguments.positional]
+    return ", ".join(positional + [encoder.keyword(name, value) for name, value in _entries(arguments.keywords)])
 
 
 def same(left: Any, right: Any, strict: bool = False) -> bool:
     """Python's `==` on decoded values, with nan equal to nan; `strict` also compares types, at every depth.
+
+    Of two `Arguments`, the positional ones and the keywords are compared, whatever the order of the keywords.
 
     Raises:
         NotAValue: nested deeper than any value.
@@ -74,9 +77,9 @@ class _Encoder:
         if depth > MAX_DEPTH:
             raise NotAValue("nested too deeply, or refers to itself")
         kind = type(value)
-        if kind in _SCALARS:
+        if kind in SCALARS:
             self.check_length(value)
-            return self.spend(_SCALARS[kind](value))
+            return self.spend(SCALARS[kind](value))
         if kind in _CONTAINERS:
             return _CONTAINERS[kind](self, value, depth + 1)
         if _is_namedtuple(kind):
@@ -100,6 +103,11 @@ class _Encoder:
     def member(self, member: object, depth: int) -> str:
         self.spend("  ")
         return self.text(member, depth)
+
+    def keyword(self, name: object, value: object) -> str:
+        if type(name) is not str or not is_parameter_name(name):
+            raise NotAValue("a keyword that is no name")
+        return self.spend(f"{name}=") + self.member(value, 0)
 
     def list_text(self, value: Any, depth: int) -> str:
         return f"[{self.joined(value, depth)}]"
@@ -137,65 +145,6 @@ class _Encoder:
         return self.spend("deque([") + self.joined(value, depth) + end
 
 
-def _int_text(value: Any) -> str:
-    if value.bit_length() > MAX_BITS:
-        raise TooLarge(f"an integer of more than {MAX_INT_DIGITS} digits")
-    try:
-        return int.__repr__(value)
-    except ValueError as error:
-        raise TooLarge(str(error)) from None
-
-
-def _complex_text(value: Any) -> str:
-    """What `repr` shows, where Python reads that back to the same number (it loses signs of zeros and nan)."""
-    text = complex.__repr__(value)
-    is_exact = math.isfinite(value.real) and math.isfinite(value.imag) and math.copysign(1, value.imag) * value.imag > 0
-    if is_exact and (value.real != 0 or (value.imag > 0 and math.copysign(1, value.real) > 0)):
-        return text
-    return f"complex({float.__repr__(value.real)}, {float.__repr__(value.imag)})"
-
-
-def _fraction_text(value: Any) -> str:
-    numerator, denominator = value._numerator, value._denominator
-    if type(numerator) is not int or type(denominator) is not int:
-        raise NotAValue("a fraction of something else than integers")
-    return f"Fraction({_int_text(numerator)}, {_int_text(denominator)})"
-
-
-def _decimal_text(value: Any) -> str:
-    if decimal.Decimal.is_snan(value) or (decimal.Decimal.is_nan(value) and str(value).lstrip("-") != "NaN"):
-        raise NotAValue("a signalling nan, or one that carries a payload")
-    return decimal.Decimal.__repr__(value)
-
-
-def _range_text(value: Any) -> str:
-    parts = (value.start, value.stop) if value.step == 1 else (value.start, value.stop, value.step)
-    return f"range({', '.join(_int_text(part) for part in parts)})"
-
-
-def _zoned_text(value: Any) -> str:
-    if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
-        raise NotAValue("a time zone that is no datetime.timezone")
-    return repr(value)
-
-
-_SCALARS: dict[type, Callable[[Any], str]] = {
-    type(None): lambda _: "None",
-    bool: bool.__repr__,
-    int: _int_text,
-    float: float.__repr__,
-    complex: _complex_text,
-    str: str.__repr__,
-    bytes: bytes.__repr__,
-    fractions.Fraction: _fraction_text,
-    decimal.Decimal: _decimal_text,
-    range: _range_text,
-    datetime.date: datetime.date.__repr__,
-    datetime.timedelta: datetime.timedelta.__repr__,
-    datetime.timezone: datetime.timezone.__repr__,
-    datetime.time: _zoned_text,
-    datetime.datetime: _zoned_text,
-}
 _CONTAINERS: dict[type, Callable[[_Encoder, Any, int], str]] = {
     list: _Encoder.list_text,
     tuple: _Encoder.tuple_text,

@@ -19,7 +19,7 @@ from azr.tasks.base import Rules
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Example, Task
 from sandbox.types import Execution, Executor, Job, RunResult, SandboxError, Status
-from sandbox.values import NotAValue, TooLarge, arguments_text, encode, same
+from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
 
 PROMPTS = PromptSet("azr")
 PLUS_ONE = "def f(x):\n    return x + 1"
@@ -92,7 +92,8 @@ def _call(job: Job, code: Any, text: str) -> RunResult:
         canonical = arguments_text(_arguments(text))
         namespace: dict[str, Any] = {"__name__": "candidate", "SEED_SLOT": job.seed_slot}
         exec(code, namespace)
-        values = [namespace[job.entry](*_arguments(canonical)) for _ in range(job.calls)]
+        calls = [_arguments(canonical) for _ in range(job.calls)]
+        values = [namespace[job.entry](*each.positional, **each.keywords) for each in calls]
         texts = [encode(value, job.limits.output_bytes) for value in values]
     except BaseException as error:  # a candidate may raise anything, SystemExit too
         return RunResult(_status(error), canonical, "", error=f"{type(error).__name__}: {error}")
@@ -100,8 +101,12 @@ def _call(job: Job, code: Any, text: str) -> RunResult:
     return RunResult(Status.OK, canonical, texts[0], error="", is_repeatable=is_repeatable)
 
 
-def _arguments(text: str) -> tuple[object, ...]:
-    names: dict[str, Any] = {"_": lambda *values: values}  # pyright: ignore[reportUnknownLambdaType]
+def _collect(*positional: Any, **keywords: Any) -> Arguments:
+    return Arguments(positional, keywords)
+
+
+def _arguments(text: str) -> Arguments:
+    names: dict[str, Any] = {"_": _collect}
     exec(
         "from collections import Counter, OrderedDict, deque\nfrom fractions import Fraction\ninf = float('inf')", names
     )

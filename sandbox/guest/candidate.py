@@ -16,10 +16,12 @@ from typing import Any
 
 from sandbox.guest import policy
 from sandbox.types import Job
-from sandbox.values import NotAValue, TooLarge, arguments_text, decode_arguments, encode
+from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, decode_arguments, encode
 
 VALUE, ERROR, NOT_A_VALUE, SYNTAX_ERROR, MEMORY, TOO_LARGE, FORBIDDEN = (b"v", b"e", b"n", b"s", b"m", b"o", b"f")
 MAX_ERROR_CHARS = 300
+COLLECT = "(lambda *positional, **keywords: (positional, keywords))"
+"""What an input is written behind, to be the arguments of this call and nothing else."""
 
 HandOver = Callable[[bytes, str], None]
 """Kind and text to the job process: one line a call of the program, or one line of failure."""
@@ -52,26 +54,28 @@ def run_program(job: Job, arguments: str, hand_over: HandOver) -> None:
         if entry is None:
             raise NameError(f"the program defines no {job.entry!r}")
         for each in calls:
-            hand_over(VALUE, encode(entry(*each), job.limits.output_bytes))
+            hand_over(VALUE, encode(entry(*each.positional, **each.keywords), job.limits.output_bytes))
 
     guarded(work, hand_over)
 
 
 def evaluate_input(text: str, max_bytes: int, hand_over: HandOver) -> None:
-    """Evaluate an argument list in a namespace of builtins and value types, and hand over its canonical text."""
+    """Evaluate an argument list in a namespace of builtins and value types, and hand over its canonical text.
+
+    A text that closes the bracket early (`1) or (2`, `1)(2`) parses to something else than one call of our lambda.
+    """
 
     def work() -> None:
         try:
-            call = ast.parse(f"f({text}\n)", mode="eval").body
+            tree = ast.parse(f"{COLLECT}({text}\n)", mode="eval")
+            code = compile(tree, "<input>", "eval", dont_inherit=True)
         except (SyntaxError, ValueError) as error:
             hand_over(SYNTAX_ERROR, _told(error))
             return
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.keywords):
-            hand_over(SYNTAX_ERROR, "not a list of positional arguments")
+        if not (isinstance(tree.body, ast.Call) and isinstance(tree.body.func, ast.Lambda)):
+            hand_over(SYNTAX_ERROR, "not an argument list")
             return
-        listed = ast.Expression(ast.Tuple(call.args, ast.Load(), lineno=1, col_offset=0))
-        code = compile(ast.fix_missing_locations(listed), "<input>", "eval", dont_inherit=True)
-        hand_over(VALUE, arguments_text(eval(code, dict(INPUT_NAMES)), max_bytes))
+        hand_over(VALUE, arguments_text(Arguments(*eval(code, dict(INPUT_NAMES))), max_bytes))
 
     guarded(work, hand_over)
 

@@ -91,11 +91,68 @@ def test_inputs_are_evaluated_in_a_namespace_of_their_own(sandboxed: Running) ->
     assert "input: NameError" in execution.results[1].error
 
 
-@pytest.mark.parametrize("text", ["1) or exit(", "1) + g(2", "1)(2", "1\n) #", "x=1", "1 2", "f(", "1; 2", "*'ab', *3"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1) or exit(",
+        "1) or (2",
+        "1) + g(2",
+        "1)(2",
+        "x=1)(x=2",
+        "1), f(2",
+        "1\n) #",
+        "1 2",
+        "f(",
+        "1; 2",
+        "*'ab', *3",
+        "x=1, x=2",
+        "x=1, 2",
+        "x=1, **{'x': 2}",
+        "x=1); import os; (",
+        "x=1\ny=2",
+        "None=1",
+        "f.x=1",
+        "**{'a b': 1}",
+        "**{'class': 1}",
+        "**{1: 1}",
+        "**1",
+        "positional",
+    ],
+)
 def test_an_input_is_a_list_of_arguments_and_nothing_else(sandboxed: Running, text: str) -> None:
-    execution = sandboxed.call("def f(*a): return a", text)
+    execution = sandboxed.call("def f(*a, **k): return a, k", text)
     assert not execution.ok
     assert execution.results[0].input == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical", "value"),
+    [
+        ("[3, 1], [2]", "[3, 1], [2]", "[3, 1, 2]"),
+        ("[1], b=[2]", "[1], b=[2]", "[1, 2]"),
+        ("b = [2], a = [1]", "b=[2], a=[1]", "[1, 2]"),
+        ("a=[i for i in range(2)], b=[2] # both", "a=[0, 1], b=[2]", "[0, 1, 2]"),
+        ("b=[2], *[[1]]", "[1], b=[2]", "[1, 2]"),
+        ("**{'a': [1], 'b': []}", "a=[1], b=[]", "[1]"),
+    ],
+)
+def test_arguments_are_passed_by_place_and_by_keyword(
+    sandboxed: Running, text: str, canonical: str, value: str
+) -> None:
+    [result] = sandboxed.call(ADD, text).results
+    assert (result.status, result.input, result.value) == (Status.OK, canonical, value)
+
+
+@pytest.mark.parametrize("text", ["1, c=2", "1, a=2", "a=1", "a=1, b=2, c=3"])
+def test_a_keyword_that_does_not_fit_the_function_is_an_error_of_the_program(sandboxed: Running, text: str) -> None:
+    [result] = sandboxed.call(ADD, text).results
+    assert (result.status, result.input) == (Status.ERROR, text)
+    assert "TypeError" in result.error
+
+
+@pytest.mark.parametrize(("text", "status"), [("x=1, x=2", "syntax_error"), ("x=1, **{'x': 2}", "error")])
+def test_a_keyword_given_twice_has_its_status(sandboxed: Running, text: str, status: str) -> None:
+    assert sandboxed.call("def f(x): return x", text).status == status
 
 
 @pytest.mark.parametrize(
@@ -107,12 +164,12 @@ def test_an_input_is_held_to_the_limits_too(sandboxed: Running, text: str) -> No
 
 def test_comments_and_newlines_in_an_input_are_no_trouble(sandboxed: Running) -> None:
     assert sandboxed.call(ADD, "[1,\n 2], # first\n [3]").results[0].value == "[1, 2, 3]"
+    assert sandboxed.call(ADD, "1, 2 #").results[0].value == "3"
 
 
 def test_each_call_gets_arguments_of_its_own(sandboxed: Running) -> None:
-    [execution] = sandboxed.run(Job("def f(x):\n x.append(1)\n return x", ("[]",), calls=3))
-    assert execution.results[0].value == "[1]"
-    assert execution.results[0].is_repeatable
+    [execution] = sandboxed.run(Job("def f(x):\n x.append(1)\n return x", ("[]", "x=[]"), calls=3))
+    assert [(result.value, result.is_repeatable) for result in execution.results] == [("[1]", True)] * 2
 
 
 def test_calls_that_disagree_in_one_process_are_told(sandboxed: Running) -> None:

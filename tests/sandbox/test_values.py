@@ -16,7 +16,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.values import NotAValue, NotCanonical, TooLarge, arguments_text, decode, decode_arguments, encode, same
+from sandbox.tokens import is_parameter_name
+from sandbox.values import (
+    Arguments,
+    NotAValue,
+    NotCanonical,
+    TooLarge,
+    arguments_text,
+    decode,
+    decode_arguments,
+    encode,
+    same,
+)
 
 ZONES = st.timedeltas(datetime.timedelta(hours=-23), datetime.timedelta(hours=23)).map(datetime.timezone)
 SCALARS = (
@@ -62,6 +73,10 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 
 
 VALUES = st.recursive(HASHABLE, _containers, max_leaves=12)
+NAMES = st.from_regex(r"[^\W\d]\w{0,4}", fullmatch=True).filter(is_parameter_name) | st.sampled_from(
+    ["nan", "b", "f", "match", "größe"]
+)
+ARGUMENTS = st.builds(Arguments, st.lists(VALUES, max_size=3).map(tuple), st.dictionaries(NAMES, VALUES, max_size=3))
 
 
 @given(VALUES)
@@ -83,9 +98,13 @@ def test_plain_values_are_written_as_repr_shows_them(value: Any) -> None:
     assert encode(value) == repr(value)
 
 
-@given(st.lists(VALUES, max_size=3).map(tuple))
-def test_arguments_come_back_as_they_were(arguments: tuple[Any, ...]) -> None:
-    assert same(decode_arguments(arguments_text(arguments)), arguments, strict=True)
+@given(ARGUMENTS)
+def test_arguments_come_back_as_they_were(arguments: Arguments) -> None:
+    text = arguments_text(arguments)
+    read = decode_arguments(text)
+    assert same(read, arguments, strict=True)
+    assert list(read.keywords) == list(arguments.keywords)
+    assert arguments_text(read) == text
 
 
 @given(st.sets(st.integers() | st.text(), max_size=6))
@@ -105,6 +124,25 @@ def test_whatever_decodes_is_what_python_reads(text: str) -> None:
         return
     with_names: dict[str, Any] = {"nan": float("nan"), "inf": float("inf"), "__builtins__": {}}
     assert same(eval(f"({text}\n)", with_names), value, strict=True)
+
+
+def _called_with(*positional: Any, **keywords: Any) -> Arguments:
+    return Arguments(positional, keywords)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from(["x", "y", "T", "nan", "=", ",", "1", "'a'", "[", "]", "(", ")", "*", "\n", " "])).map(
+        "".join
+    )
+)
+def test_whatever_is_read_as_arguments_is_what_python_calls_with(text: str) -> None:
+    try:
+        arguments = decode_arguments(text)
+    except NotCanonical:
+        return
+    names: dict[str, Any] = {"nan": float("nan"), "called_with": _called_with, "__builtins__": {}}
+    assert same(eval(f"called_with({text}\n)", names), arguments, strict=True)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +199,8 @@ BOMBS: dict[str, Callable[[], str]] = {
     "colliding keys": lambda: "{" + ",".join(f"{i * (2**61 - 1)}:0" for i in range(9000)) + "}",
     "colliding pairs": lambda: "dict([" + ",".join(f"({i * (2**61 - 1)},0)" for i in range(9000)) + "])",
     "too long": lambda: "1," * 10**6,
+    "a long name": lambda: "a" * 10**5 + " " * 10**5,
+    "names": lambda: ",".join(f"a{i}=1" for i in range(20_000)) + ",a7=1",
 }
 
 
@@ -176,14 +216,77 @@ def test_bombs_are_refused_at_once(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "arguments"),
+    ("text", "positional"),
     rows(
         ("[0] * 50", ([0] * 50,)), ("'a' + 'b', 3", ("ab", 3)), ("2 * 3 + 4", (10,)), ("[1] + [2] * 2,", ([1, 2, 2],)), ("", ()),
         ("-1 + 2j", (-1 + 2j,)), ("3 * (1, 2)", ((1, 2, 1, 2, 1, 2),)), ("b'a' * 2", (b"aa",)), ("[] * -3", ([],)), ("(1 + 1) * 2.5", (5.0,)),
     ),
 )  # fmt: skip
-def test_answers_may_add_and_multiply(text: str, arguments: tuple[Any, ...]) -> None:
-    assert decode_arguments(text, arithmetic=True) == arguments
+def test_answers_may_add_and_multiply(text: str, positional: tuple[Any, ...]) -> None:
+    assert decode_arguments(text, arithmetic=True) == Arguments(positional, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("x=1", "x=1"), (" x = [1] , ", "x=[1]"), ("[3,1], b=2", "[3, 1], b=2"), ("b=1, a=2", "b=1, a=2"), ("a\n=\n1", "a=1"), ("_=1", "_=1"),
+        ("nan=nan", "nan=nan"), ("b=b'1'", "b=b'1'"), ("größe=1", "größe=1"), ("match=1, type=2", "match=1, type=2"), ("x=-1", "x=-1"),
+    ],
+)  # fmt: skip
+def test_keywords_follow_positional_arguments_in_the_order_written(text: str, canonical: str) -> None:
+    assert arguments_text(decode_arguments(text)) == canonical
+
+
+def test_a_keyword_argument_may_add_and_multiply() -> None:
+    assert decode_arguments("1, x=[0] * 2 + [1]", arithmetic=True) == Arguments((1,), {"x": [0, 0, 1]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x=", "=1", "x==1", "x:=1", "x=1, 2", "x=1, x=2", "x=1 y=2", "x=y", "x=y=1", "1=2", "'x'=1", "a.b=1", "x[0]=1", "(x)=1", "(x=1)", "[x=1]",
+        "None=1", "True=1", "class=1", "lambda=1", "*x=1", "**{'x': 1}", "*[1]", "x=1); import os; (", "x=1) or (2", "x=1 #", "x=1; y=2", "x=1\ny=2",
+        "x=f(y=1)", "x=1,,", ",x=1", "\u017f=1", "x\u0661", "\u0661x=1", "x\\\n=1", "x+=1", "timedelta(hours=1, hours=2)",
+    ],
+)  # fmt: skip
+def test_no_other_argument_list_is_read(text: str) -> None:
+    for arithmetic in (False, True):
+        with pytest.raises(NotCanonical):
+            decode_arguments(text, arithmetic=arithmetic)
+
+
+def test_a_value_has_no_keywords() -> None:
+    with pytest.raises(NotCanonical):
+        decode("x=1")
+
+
+class _Name(str):
+    def isidentifier(self) -> bool:
+        raise AssertionError("never called")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1", "class", "None", "a=1, b", "x\n", "\u017f", "\ud800", _Name("x")])
+def test_what_is_no_name_is_written_as_no_keyword(name: str) -> None:
+    with pytest.raises(NotAValue):
+        arguments_text(Arguments((), {name: 1}))
+
+
+def test_names_of_keywords_count_towards_the_bound() -> None:
+    with pytest.raises(TooLarge):
+        arguments_text(Arguments((), {"a" * 60: 1}), max_bytes=60)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "python", "strict"),
+    [
+        ("a=1, b=2", "b=2, a=1", True, True), ("1, a=2", "1.0, a=2", True, False), ("a=1", "a=1.0", True, False), ("a=nan", "a=nan", True, True),
+        ("a=1", "a=2", False, False), ("a=1", "b=1", False, False), ("1", "a=1", False, False), ("a=1", "", False, False), ("a=1", "a=1, b=1", False, False),
+    ],
+)  # fmt: skip
+def test_arguments_are_the_same_in_both_parts(left: str, right: str, python: bool, strict: bool) -> None:
+    one, other = decode_arguments(left), decode_arguments(right)
+    assert same(one, other) is same(other, one) is python
+    assert same(one, other, strict=True) is strict
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,33 @@ async def verdict(task: Task, answer: str, executor: InProcessExecutor | None = 
     return outcome.reason or str(outcome.verdict)
 
 
+PAIR = task("def f(a, b=1):\n    return a - b", input="5, b=2", output="3", task_type="abduction")
+
+
+@pytest.mark.parametrize("answer", ["5, b=2", "5,b = 2", "5, 2", "4", "a=4", "b=0, a=3", "a=1 + 2, b=0", "b=2,\na=5,"])
+async def test_arguments_may_be_named(answer: str) -> None:
+    assert await verdict(PAIR, answer) == "correct"
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("5, b=3", "different"),
+        ("b=5, a=2", "different"),
+        ("5, c=2", "error"),
+        ("5, a=2", "error"),
+        ("b=2", "error"),
+        ("a=5, 2", "not_a_value"),
+        ("a=5, a=5, b=2", "not_a_value"),
+        ("a=4) or (a=4", "not_a_value"),
+        ("a=4 # b", "not_a_value"),
+        ("**{'a': 4}", "not_a_value"),
+    ],
+)
+async def test_named_arguments_that_do_not_give_it_are_wrong(answer: str, reason: str) -> None:
+    assert await verdict(PAIR, answer) == reason
+
+
 @pytest.mark.parametrize("answer", ["[1, 2]", " [1,2] ", "[1,\n2,\n]", "[1] + [2]", "[1, 2],"])
 async def test_the_known_input_is_right_without_a_run(answer: str) -> None:
     assert await verdict(LENGTH, answer, UNTOUCHED) == "correct"
@@ -62,7 +89,8 @@ async def test_an_input_that_does_not_give_it_is_wrong(puzzle: Task, answer: str
     "answer",
     [
         "0) or (True",
-        "x=3",
+        "x=abs(-3)",
+        "x=3); import os; (",
         "*[3]",
         "**{'x': 3}",
         "abs(-3)",

@@ -32,6 +32,17 @@ async def test_a_task_holds_what_the_sandbox_computed() -> None:
     assert (task.program, task.examples, task.message) == (PLUS_ONE, (Example("3", "4"),), "")
 
 
+@pytest.mark.parametrize(("text", "canonical"), [("x = 3", "x=3"), ("3", "3")])
+async def test_an_argument_may_be_named(text: str, canonical: str) -> None:
+    task = await DEDUCTION.validate(proposed(PLUS_ONE, text), InProcessExecutor())
+    assert task.examples == (Example(canonical, "4"),)
+
+
+async def test_inputs_whose_keywords_come_in_another_order_agree() -> None:
+    executor = ScriptedExecutor(execution(ran("2", input="a=1, b=2")), execution(ran("2", input="b=2, a=1")))
+    assert (await DEDUCTION.validate(proposed(), executor)).examples
+
+
 async def test_three_calls_under_two_hash_seeds_are_asked_for() -> None:
     executor = InProcessExecutor()
     held = Deduction(rules(limits=Limits(wall_s=9.0), forbidden=("random",)))
@@ -56,7 +67,7 @@ async def test_a_program_that_raises_is_rejected_whatever_its_exception_says(sta
     assert await rejection(DEDUCTION, proposed(f"def f(x):\n    {statement}")) == "error"
 
 
-@pytest.mark.parametrize("text", ["1 +", "1, 2", "undefined", "x=3"])
+@pytest.mark.parametrize("text", ["1 +", "1, 2", "undefined", "y=3", "3, x=3"])
 async def test_an_input_that_does_not_fit_is_rejected(text: str) -> None:
     assert await rejection(DEDUCTION, proposed(PLUS_ONE, text)) == "error"
 
