@@ -49,7 +49,7 @@ def run_program(job: Job, arguments: str, hand_over: HandOver) -> None:
     sys.modules["program"] = sys.modules["__main__"] = module
 
     def work() -> None:
-        exec(_compiled(job.program, hand_over), module.__dict__)
+        exec(_compiled(job, hand_over), module.__dict__)
         entry = module.__dict__.get(job.entry)
         if entry is None:
             raise NameError(f"the program defines no {job.entry!r}")
@@ -80,20 +80,6 @@ def evaluate_input(text: str, max_bytes: int, hand_over: HandOver) -> None:
     guarded(work, hand_over)
 
 
-def check_policy(job: Job, hand_over: HandOver) -> None:
-    """Parse the program and look for what the static policy refuses; parser bombs end here, under the limits."""
-
-    def work() -> None:
-        try:
-            found = policy.find_forbidden(job.program, job.forbidden)
-        except (SyntaxError, ValueError, RecursionError) as error:
-            hand_over(SYNTAX_ERROR, _told(error))
-            return
-        hand_over(FORBIDDEN if found else VALUE, found or "")
-
-    guarded(work, hand_over)
-
-
 def guarded(work: Callable[[], None], hand_over: HandOver) -> None:
     """Whatever the program raises becomes one line, and the process ends here: no atexit, no threads, no finalizers."""
     kind = ERROR
@@ -112,9 +98,13 @@ def guarded(work: Callable[[], None], hand_over: HandOver) -> None:
     os._exit(0)
 
 
-def _compiled(program: str, hand_over: HandOver) -> types.CodeType:
+def _compiled(job: Job, hand_over: HandOver) -> types.CodeType:
+    """The program's code, after the static policy had its look; parser bombs end here, under the limits."""
     try:
-        return compile(program, "<program>", "exec", dont_inherit=True)
+        found = policy.find_forbidden(job.program, job.forbidden) if job.forbidden else ""
+        if found:
+            hand_over(FORBIDDEN, found)
+        return compile(job.program, "<program>", "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError) as error:
         hand_over(SYNTAX_ERROR, _told(error))
         raise

@@ -51,19 +51,9 @@ class _Run:
 
     def reply(self) -> wire.Reply:
         started = time.monotonic()
-        refused = self.refused()
-        results = tuple(refused or self.result(text) for text in self.job.inputs)
-        status = (
-            refused.status if refused else next((r.status for r in results if r.status is not Status.OK), Status.OK)
-        )
+        results = tuple(self.result(text) for text in self.job.inputs)
+        status = next((result.status for result in results if result.status is not Status.OK), Status.OK)
         return wire.Reply(status, results, time.monotonic() - started, self.cpu_s, self.peak_memory_mib)
-
-    def refused(self) -> wire.RawResult | None:
-        """What every input gets when the policy or the parser refuses the program."""
-        if not self.job.forbidden:
-            return None
-        checked = self.fork(functools.partial(candidate.check_policy, self.job), self.job.limits)
-        return None if checked.status is Status.OK else wire.RawResult(checked.status, "", (), checked.error)
 
     def result(self, text: str) -> wire.RawResult:
         evaluated = self.evaluated(text)
