@@ -229,6 +229,12 @@ class Config(Section):
     sinks: SinksConfig = SinksConfig()
 
 
+def packaged(name: str) -> Path:
+    """A ready-made config: beside the package in a checkout, inside it when installed."""
+    inside = Path(__file__).parent / "_configs"
+    return (inside if inside.is_dir() else Path(__file__).parent.parent / "configs") / name
+
+
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The config of a TOML file with `key.sub=value` overrides on top.
 

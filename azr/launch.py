@@ -152,7 +152,7 @@ def _evaluation_config(model: str, config: Path | None, overrides: Sequence[str]
     if config is not None:
         return configs.load(config, [f'model.path="{model}"', *overrides])
     if model == "nano":
-        return configs.load(Path("configs/nano.toml"), overrides)
+        return configs.load(configs.packaged("nano.toml"), overrides)
     raise ConfigError(f"{model} is no run directory; to evaluate a model give its --config as well")
 
 

@@ -64,6 +64,8 @@ class DockerExecutor:
         Args:
             runtime: the engine's name of another runtime (`runsc`); None is its default one.
         """
+        if workers < 1:
+            raise ValueError(f"an executor needs at least one worker, not {workers}")
         self._image = image
         self._workers = workers
         self._limits = container or ContainerLimits()
