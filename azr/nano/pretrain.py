@@ -103,7 +103,7 @@ def mixture_at(done: float) -> Mixture:
         return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.7, answers=5, cells=SOLVING)
     if done < 0.26:
         return Mixture(statements=(0.35, 0.35, 0.2, 0.1), thinking=0.75, answers=5, cells=SOLVING)
-    if done < 0.76:
+    if done < 0.82:
         return Mixture(statements=DEPTHS, thinking=0.8, answers=5, cells=SOLVING)
     return Mixture(statements=DEPTHS, thinking=0.15, answers=1)
 
