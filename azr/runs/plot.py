@@ -10,7 +10,7 @@ from azr.errors import RunError
 from azr.runs import metrics
 from azr.runs.directory import RunDirectory
 from azr.runs.files import disk_faults
-from azr.runs.history import History, series, stages, task_types
+from azr.runs.history import History, last, series, stages, task_types
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,7 +85,7 @@ def moving_mean(values: Sequence[float], window: int) -> list[float]:
 def _subtitle(history: History) -> str:
     steps, means = series(history, "eval/mean")
     if not means:
-        return f"{len(history)} steps"
+        return f"{last(history, 'step') or 0:.0f} steps"
     change = f" → {means[-1]:.1%} ({100 * (means[-1] - means[0]):+.1f} points)" if len(means) > 1 else ""
     return f"held-out mean {means[0]:.1%}{change}, step {steps[0]:.0f} to {steps[-1]:.0f}"
 

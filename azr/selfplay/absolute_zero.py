@@ -10,11 +10,12 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from azr.config import SelfplayConfig
 from azr.errors import Malformed, ModelFault, Rejected
 from azr.selfplay.buffer import Buffer, task_key
-from azr.selfplay.clock import StageClock
+from azr.selfplay.clock import Overlap, StageClock
 from azr.selfplay.metrics import step_metrics
 from azr.selfplay.rewards import proposer_reward, solve_rate, solver_reward
 from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded
@@ -22,6 +23,7 @@ from azr.tasks.base import Proposal, TaskType
 from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
 from sandbox.types import Executor
 
+V = TypeVar("V")
 Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
 """(prompts, completions a prompt) -> completions, in the order of the prompts."""
 
@@ -45,11 +47,7 @@ class Game:
 async def play_step(game: Game) -> Played:
     """Play one step of the game, up to the rewards."""
     clock = StageClock()
-    with clock.stage("propose"):
-        asked = ask(game)
-        completions = await game.generate([one.prompt.text for one in asked], 1)
-    with clock.stage("validate"):
-        proposed = await judge_proposals(game, asked, [one for [one] in completions])
+    proposed = await propose(game, clock)
     new_tasks = [one.task for one in proposed if one.task is not None]
     attempts = await answer(game, new_tasks, num_samples=game.config.group_size, clock=clock, stage="attempt")
     rates = [solve_rate([attempt.outcome for attempt in group]) for group in attempts]
@@ -61,6 +59,56 @@ async def play_step(game: Game) -> Played:
     metrics = step_metrics(proposed, rates=rates, attempts=attempts, records=records)
     sizes = {f"buffer/{name}/size": float(len(pool)) for name, pool in game.buffer.pools.items()}
     return Played(records, tuple(zip(new_tasks, rates, strict=True)), {**metrics, **sizes, **clock.seconds()})
+
+
+async def propose(game: Game, clock: StageClock) -> list[Proposed]:
+    """B proposals a type through the gate; duplicates are told apart afterwards, in order."""
+    asked = ask(game)
+
+    async def gate(index: int, completion: Completion) -> tuple[Outcome, Task | None]:
+        return await _gate(game, asked[index], completion)
+
+    prompts = [one.prompt for one in asked]
+    judged = await sample_and_judge(game, prompts, gate, num_samples=1, overlap=clock.overlap("propose", "validate"))
+    proposed: list[Proposed] = []
+    seen: set[str] = set()
+    for one, [(completion, (outcome, task))] in zip(asked, judged, strict=True):
+        key = f"{task.task_type} {task_key(task)}" if task is not None else ""
+        is_duplicate = task is not None and (key in seen or game.buffer.holds(task))
+        if is_duplicate and game.config.duplicates == "rejected":
+            outcome, task = Outcome(Verdict.REJECTED, "duplicate"), None
+        if task is not None:
+            seen.add(key)
+        proposed.append(Proposed(one, completion, outcome, task, is_duplicate))
+    return proposed
+
+
+async def sample_and_judge(
+    game: Game,
+    prompts: Sequence[Prompt],
+    judge: Callable[[int, Completion], Awaitable[V]],
+    *,
+    num_samples: int,
+    overlap: Overlap,
+) -> list[list[tuple[Completion, V]]]:
+    """`num_samples` judged completions a prompt: one batch a task type, each judged while the next one is sampled.
+
+    The sandbox works while the policy does. The last type goes first: induction's programs run most, so that most of
+    them run behind the other types' sampling. `judge` gets the prompt's place and one completion.
+    """
+    found: dict[int, list[tuple[Completion, V]]] = {}
+
+    async def play(places: Sequence[int]) -> None:
+        groups = await game.generate([prompts[place].text for place in places], num_samples)
+        waiting.sampled()
+        pairs = [(place, completion) for place, group in zip(places, groups, strict=True) for completion in group]
+        verdicts = iter(await asyncio.gather(*(judge(place, completion) for place, completion in pairs)))
+        found.update({p: [(c, next(verdicts)) for c in group] for p, group in zip(places, groups, strict=True)})
+
+    lanes = [[i for i, p in enumerate(prompts) if p.cell.task_type == name] for name in reversed(list(game.task_types))]
+    with overlap as waiting:
+        await asyncio.gather(*(play(places) for places in lanes if places))
+    return [found[place] for place in range(len(prompts))]
 
 
 def ask(game: Game) -> list[Asked]:
@@ -84,22 +132,6 @@ def _ask_one(game: Game, task_type: TaskType) -> Asked:
         references = references[:-1]
         text = task_type.propose_prompt(references)
     return Asked(Prompt(text, Cell(Role.PROPOSER, task_type.name)), tuple(references))
-
-
-async def judge_proposals(game: Game, asked: Sequence[Asked], completions: Sequence[Completion]) -> list[Proposed]:
-    """Every completion through the gate, all at once; duplicates are told apart afterwards, in order."""
-    verdicts = await asyncio.gather(*(_gate(game, one, c) for one, c in zip(asked, completions, strict=True)))
-    proposed: list[Proposed] = []
-    seen: set[str] = set()
-    for one, completion, (outcome, task) in zip(asked, completions, verdicts, strict=True):
-        key = task_key(task) if task is not None else ""
-        is_duplicate = task is not None and (f"{task.task_type} {key}" in seen or game.buffer.holds(task))
-        if is_duplicate and game.config.duplicates == "rejected":
-            outcome, task = Outcome(Verdict.REJECTED, "duplicate"), None
-        if task is not None:
-            seen.add(f"{task.task_type} {key}")
-        proposed.append(Proposed(one, completion, outcome, task, is_duplicate))
-    return proposed
 
 
 async def _gate(game: Game, asked: Asked, completion: Completion) -> tuple[Outcome, Task | None]:
@@ -135,34 +167,25 @@ async def answer(
 ) -> list[list[Answered]]:
     """`num_samples` judged answers to each task. Equal answers to one task are judged once."""
     prompts = [Prompt(game.task_types[t.task_type].solve_prompt(t), Cell(Role.SOLVER, t.task_type)) for t in tasks]
-    with clock.stage(stage):
-        completions = await game.generate([prompt.text for prompt in prompts], num_samples) if prompts else []
-    with clock.stage("verify"):
-        outcomes = await _judge_answers(game, tasks, completions)
-    return [
-        [Answered(prompt, completion, task, outcome) for completion, outcome in zip(group, verdicts, strict=True)]
-        for prompt, task, group, verdicts in zip(prompts, tasks, completions, outcomes, strict=True)
-    ]
+    judging: dict[tuple[Task, str], asyncio.Future[Outcome]] = {}
 
-
-async def _judge_answers(
-    game: Game, tasks: Sequence[Task], completions: Sequence[Sequence[Completion]]
-) -> list[list[Outcome]]:
-    async def judge(task: Task, reply: str) -> Outcome:
+    async def judge(index: int, completion: Completion) -> Outcome:
+        task = tasks[index]
         task_type = game.task_types[task.task_type]
         try:
-            found = task_type.parse_answer(reply)
+            found = task_type.parse_answer(completion.text)
         except Malformed as fault:
             return Outcome(Verdict.MALFORMED, fault.reason)
-        key = (task, found)
-        if key not in judging:
-            judging[key] = asyncio.ensure_future(task_type.verify(task, found, game.executor))
-        return await judging[key]
+        if (task, found) not in judging:
+            judging[task, found] = asyncio.ensure_future(task_type.verify(task, found, game.executor))
+        return await judging[task, found]
 
-    judging: dict[tuple[Task, str], asyncio.Future[Outcome]] = {}
-    pairs = [(task, one.text) for task, group in zip(tasks, completions, strict=True) for one in group]
-    flat = iter(await asyncio.gather(*(judge(task, reply) for task, reply in pairs)))
-    return [[next(flat) for _ in group] for group in completions]
+    overlap = clock.overlap(stage, "verify")
+    judged = await sample_and_judge(game, prompts, judge, num_samples=num_samples, overlap=overlap)
+    return [
+        [Answered(prompt, completion, task, outcome) for completion, outcome in group]
+        for prompt, task, group in zip(prompts, tasks, judged, strict=True)
+    ]
 
 
 def draw_solve_set(game: Game, new_tasks: Sequence[Task]) -> list[Task]:

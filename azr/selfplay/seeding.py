@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from azr.errors import InputError, Malformed, Rejected
-from azr.selfplay.absolute_zero import Game, ask, fair_task, judge_proposals
+from azr.selfplay.absolute_zero import Game, fair_task, propose
+from azr.selfplay.clock import StageClock
 from azr.tasks.base import Proposal
 from azr.types import Task
 
@@ -33,9 +34,7 @@ async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int
         short = {name: t for name, t in game.task_types.items() if sizes[name] < tasks_per_type}
         if not short:
             return
-        asked = ask(replace(game, task_types=short))
-        completions = await game.generate([one.prompt.text for one in asked], 1)
-        for proposed in await judge_proposals(game, asked, [one for [one] in completions]):
+        for proposed in await propose(replace(game, task_types=short), StageClock()):
             if proposed.task is not None and len(game.buffer.pools[proposed.task.task_type]) < tasks_per_type:
                 game.buffer.add(proposed.task)
 

@@ -39,13 +39,13 @@ async def test_every_cell_trains_on_one_batch_of_the_same_size() -> None:
     assert trained == {Cell(role, name): 3 for role in Role for name in TYPES}
 
 
-async def test_policy_is_asked_in_three_batches() -> None:
+async def test_policy_is_asked_in_three_stages_the_last_type_first() -> None:
     policy = player()
     await play_step(game(policy, proposals_per_type=2))
     assert [cell_of(prompt) for prompt in policy.prompts] == [
-        *(Cell(Role.PROPOSER, name) for name in TYPES for _ in range(2)),
-        *(Cell(Role.SOLVER, name) for name in TYPES for _ in range(2)),
-        *(Cell(Role.SOLVER, name) for name in TYPES for _ in range(2)),
+        *(Cell(Role.PROPOSER, name) for name in reversed(TYPES) for _ in range(2)),
+        *(Cell(Role.SOLVER, name) for name in reversed(TYPES) for _ in range(2)),
+        *(Cell(Role.SOLVER, name) for name in reversed(TYPES) for _ in range(2)),
     ]
 
 
