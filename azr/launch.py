@@ -17,12 +17,12 @@ from rich.table import Table
 from azr import config as configs
 from azr.assembly import make_executor, make_game, make_policy, make_types, sampler
 from azr.config import Config
-from azr.errors import ConfigError
+from azr.errors import ConfigError, InputError
 from azr.evaluation.heldout import Score, evaluate, load_tasks
 from azr.jsonlines import process
 from azr.modelfree import Exec, Validate, Verify
 from azr.policies.base import Policy, Thinking
-from azr.runs.checkpoint import CheckpointStore
+from azr.runs.checkpoint import Checkpoint, CheckpointStore
 from azr.runs.directory import RunDirectory
 from azr.runs.metrics import MetricsLog
 from azr.runs.metrics import read as read_metrics
@@ -45,7 +45,7 @@ def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence
     folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
     if not resume:
         RunDirectory.require_new(folder)
-    held_out = load_tasks(config.evaluation.tasks) if config.evaluation.tasks else []
+    held_out = _played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
     return asyncio.run(_train(config, folder, held_out=held_out, resume=resume))
 
 
@@ -102,7 +102,7 @@ def _interruptible() -> Generator[Callable[[], bool]]:
 
 
 def _export(policy: Policy, folder: Path) -> None:
-    """The policy as it is now, for `transformers` and `azr eval`."""
+    """The policy as it is now, in the form that `transformers` loads."""
     target = folder / "model"
     target.mkdir(exist_ok=True)
     policy.export(target)
@@ -136,7 +136,11 @@ def run_evaluation(
     name = tasks or settings.evaluation.tasks
     if not name:
         raise ConfigError("which tasks? give --tasks nano, --tasks FILE, or a config with evaluation.tasks")
-    scores = asyncio.run(_evaluate(settings, load_tasks(name), temperature=temperature, thinking=thinking))
+    held_out = _played(settings, load_tasks(name))
+    checkpoint = (
+        CheckpointStore(Path(model) / "checkpoints", settings.checkpoint.keep).latest() if is_run(model) else None
+    )
+    scores = asyncio.run(_evaluate(settings, held_out, checkpoint, temperature=temperature, thinking=thinking))
     if as_json:
         console.print_json(data={kind: asdict(score) for kind, score in scores.items()})
     else:
@@ -144,11 +148,9 @@ def run_evaluation(
 
 
 def _evaluation_config(model: str, config: Path | None, overrides: Sequence[str]) -> Config:
-    """The run's own config with the trained model in it, or the given (else the nano) config with this model."""
-    is_run = (Path(model) / "config.toml").is_file()
-    if is_run:
-        path = f'"{Path(model) / "model"}"'
-        return configs.load(Path(model) / "config.toml", [f"model.path={path}", "model.lora.rank=0", *overrides])
+    """The run's own config, or the given one (else nano's) with this model."""
+    if is_run(model):
+        return configs.load(Path(model) / "config.toml", overrides)
     if config is not None:
         return configs.load(config, [f'model.path="{model}"', *overrides])
     if model == "nano":
@@ -156,9 +158,27 @@ def _evaluation_config(model: str, config: Path | None, overrides: Sequence[str]
     raise ConfigError(f"{model} is no run directory; to evaluate a model give its --config as well")
 
 
-async def _evaluate(config: Config, tasks: list[Task], *, temperature: float, thinking: Thinking) -> dict[str, Score]:
+def is_run(path: str) -> bool:
+    """Whether a run directory lies there."""
+    return (Path(path) / "config.toml").is_file()
+
+
+def _played(config: Config, tasks: list[Task]) -> list[Task]:
+    """The tasks of the types that the config plays."""
+    played = [task for task in tasks if task.task_type in config.tasks.types]
+    if not played:
+        raise InputError(f"no evaluation task is of a type that is played: {', '.join(config.tasks.types)}")
+    return played
+
+
+async def _evaluate(
+    config: Config, tasks: list[Task], checkpoint: Checkpoint | None, *, temperature: float, thinking: Thinking
+) -> dict[str, Score]:
     async with make_executor(config.sandbox) as executor:
-        generate = sampler(make_policy(config), config.sampling, temperature=temperature, thinking=thinking)
+        policy = make_policy(config)
+        if checkpoint is not None:
+            policy.load(checkpoint.folder / "policy")
+        generate = sampler(policy, config.sampling, temperature=temperature, thinking=thinking)
         return await evaluate(tasks, make_types(config), generate=generate, executor=executor)
 
 
