@@ -325,8 +325,7 @@ def _explain(detail: ErrorDetails, *, path: Path, text: str, origins: dict[str, 
 def _nearest(key: str) -> str:
     """The known key that the wrong one most likely means: the same table first, then the same last name elsewhere."""
     keys = list(known_keys())
-    sections = [name for name in Config.model_fields if "." not in name]
-    close = difflib.get_close_matches(key, keys + sections, n=1, cutoff=0.75)
+    close = difflib.get_close_matches(key, [*keys, *Config.model_fields], n=1, cutoff=0.75)
     if not close:
         last_names = {known.rsplit(".", 1)[-1]: known for known in keys}
         close = [last_names[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last_names, n=1, cutoff=0.6)]

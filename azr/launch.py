@@ -45,12 +45,12 @@ def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence
     folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
     if not resume:
         RunDirectory.require_new(folder)
-    held_out = _played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
-    return asyncio.run(_train(config, folder, held_out=held_out, resume=resume))
+    return asyncio.run(_train(config, folder, resume=resume))
 
 
-async def _train(config: Config, folder: Path, *, held_out: list[Task], resume: bool) -> int:
+async def _train(config: Config, folder: Path, *, resume: bool) -> int:
     task_types = make_types(config)
+    held_out = _played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
     async with make_executor(config.sandbox) as executor:
         policy = make_policy(config)
         game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
@@ -253,7 +253,15 @@ def build_image(name: str, base: str) -> None:
 
 
 def pretrain_nano(folder: Path, seed: int) -> None:
-    """Pretrain the nano base into a folder."""
+    """Pretrain the nano base into a folder, with a line of progress now and then."""
+    from azr.nano.pretrain import Progress as Pretraining
     from azr.nano.pretrain import pretrain
 
-    pretrain(folder, seed=seed)
+    def report(done: Pretraining, model: object) -> None:
+        del model
+        left_s = done.wall_s * (done.num_tokens / done.tokens - 1)
+        share = done.tokens / done.num_tokens
+        console.print(f"{share:4.0%}  {done.tokens:,} tokens  loss {done.loss:.3f}  {left_s / 60:.1f} min left")
+
+    pretrain(folder, seed=seed, report=report)
+    console.print(f"weights and tokenizer: {folder}; evaluate them with: python -m azr.nano.evaluate {folder}")

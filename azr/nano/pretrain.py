@@ -7,7 +7,8 @@ weights of this commit are older than it: they came of several runs, 7.2 million
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -48,19 +49,40 @@ class Progress(NamedTuple):
     wall_s: float
 
 
+Report = Callable[[Progress, Qwen3ForCausalLM], None]
+
+
 def pretrain(
     out_dir: Path,
     *,
     seed: int = 0,
     num_tokens: int = NUM_TOKENS,
-    report: Callable[[Progress, Qwen3ForCausalLM], None] = lambda progress, model: None,
+    report: Report = lambda progress, model: None,
 ) -> None:
     """Train a model from random weights and write it with its tokenizer, ready for `AutoModelForCausalLM`."""
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    torch.set_flush_denormal(True)
-    rng = Random(seed)
-    model = create_model()
+    with _reproducible(seed):
+        model = create_model()
+        _train(model, Random(seed), num_tokens, report)
+    model.save_pretrained(out_dir)
+    tokenizer.build().save_pretrained(out_dir)
+
+
+@contextmanager
+def _reproducible(seed: int) -> Generator[None]:
+    """This seed, one thread, numbers too small to matter as zeros; torch is as it was afterwards."""
+    num_threads = torch.get_num_threads()
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
+        try:
+            yield
+        finally:
+            torch.set_flush_denormal(False)
+            torch.set_num_threads(num_threads)
+
+
+def _train(model: Qwen3ForCausalLM, rng: Random, num_tokens: int, report: Report) -> None:
     optimizers = _optimizers(model)
     tokens, losses, start, reported = 0, list[float](), time.monotonic(), 0
     while tokens < num_tokens:
@@ -73,8 +95,6 @@ def pretrain(
             reported = tokens
             report(Progress(tokens, num_tokens, sum(losses) / len(losses), time.monotonic() - start), model)
             losses.clear()
-    model.save_pretrained(out_dir)
-    tokenizer.build().save_pretrained(out_dir)
 
 
 def create_model() -> Qwen3ForCausalLM:
