@@ -95,9 +95,9 @@ async def test_every_step_leaves_one_line_of_metrics_with_the_contract_keys(tmp_
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert {
         "propose/deduction/reward", "propose/deduction/valid_rate", "solve/deduction/reward",
-        "solve/deduction/accuracy", "advantage/proposer/deduction/mean", "advantage/solver/deduction/std", "eval/deduction", "eval/mean",
-        "time/propose_s", "time/validate_s", "time/attempt_s", "time/solve_s", "time/verify_s", "time/update_s",
-        "time/step_s", "tokens/generated", "buffer/deduction/size",
+        "solve/deduction/accuracy", "advantage/proposer/deduction/mean", "advantage/solver/deduction/std",
+        "eval/deduction", "eval/mean", "time/propose_s", "time/validate_s", "time/attempt_s", "time/solve_s",
+        "time/verify_s", "time/update_s", "time/step_s", "tokens/generated", "buffer/deduction/size",
     } <= lines[2].keys()  # fmt: skip
 
 
