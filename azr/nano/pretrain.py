@@ -1,7 +1,7 @@
 """Makes the nano base model from nothing: documents without end, one pass, one CPU thread.
 
-`azr nano pretrain` runs it; one seed gives the same weights on the same machine kind and torch, at one thread. The
-weights of this commit are older than it: they came of several runs, 7.2 million tokens, with an earlier curriculum.
+`azr nano pretrain` runs it; one seed gives the same weights on the same machine kind and torch, at one thread. Seed 0
+gave the shipped ones.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from azr.nano.documents import DEPTHS, Mixture, Turn, document
 from azr.nano.forward import logits
 from azr.nano.muon import Muon
 
-NUM_TOKENS = 5_000_000
+NUM_TOKENS = 4_600_000
 """About twenty CPU minutes."""
 BATCH_TOKENS = 1100
 REPORT_TOKENS = 100_000
