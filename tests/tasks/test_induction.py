@@ -91,10 +91,16 @@ async def test_the_first_wrong_run_ends_the_judging() -> None:
     assert [job.inputs for job in executor.jobs] == [("33",)]
 
 
-async def test_the_same_program_in_other_names_needs_no_run() -> None:
+async def test_the_program_itself_needs_no_run() -> None:
     executor = InProcessExecutor()
-    assert await verdict("def solve(number):  # mine\n    return number + 1", executor) == "correct"
+    assert await verdict(f"{PLUS_ONE}\n", executor) == "correct"
     assert executor.jobs == []
+
+
+async def test_the_program_in_other_names_is_run_because_inputs_may_be_keywords() -> None:
+    puzzle = task(PLUS_ONE, runs=[("x=1", "2"), ("x=3", "4")], task_type="induction", message="one step further")
+    outcome = await INDUCTION.verify(puzzle, "def f(y):\n    return y + 1", InProcessExecutor())
+    assert outcome.reason == "error"
 
 
 async def test_answers_are_held_to_types_only_when_equality_is_strict() -> None:
