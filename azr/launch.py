@@ -113,8 +113,8 @@ def _conclude(folder: Path, *, done: int, config: Config) -> int:
     from azr.runs.plot import learning_curve
 
     console.print(summary(read_metrics(folder / "metrics.jsonl")))
-    console.print(f"learning curve  {learning_curve(folder)}")
-    console.print(f"run             {folder}")
+    console.print(f"learning curve  {learning_curve(folder)}", soft_wrap=True, highlight=False)
+    console.print(f"run             {folder}", soft_wrap=True, highlight=False)
     if done < config.steps:
         console.print(f"stopped after step {done} of {config.steps}; the same command with --resume goes on")
         return INTERRUPTED
@@ -249,7 +249,7 @@ def build_image(name: str, base: str) -> None:
     """Build the sandbox image, unless it is there and made of what lies here now; say which it is."""
     from sandbox.image import build, ensure
 
-    console.print(f"{name}: {build(name, base) if base else ensure(name)}")
+    console.print(f"{name}: {build(name, base) if base else ensure(name)}", soft_wrap=True, highlight=False)
 
 
 def pretrain_nano(folder: Path, seed: int) -> None:
