@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from azr.jsonlines import process
 from azr.modelfree import Exec, Validate, Verify
 from azr.policies.base import Policy, Thinking
 from azr.runs.checkpoint import Checkpoint, CheckpointStore
-from azr.runs.directory import RunDirectory
+from azr.runs.directory import LOGGERS, OneLineFormatter, RunDirectory
 from azr.runs.metrics import MetricsLog
 from azr.runs.metrics import read as read_metrics
 from azr.runs.progress import Progress
@@ -41,11 +42,21 @@ errors = Console(stderr=True)
 
 def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence[str], resume: bool) -> int:
     """Train as the config says; returns the exit code."""
+    _show_warnings()
     config = configs.load(config_path, overrides)
     folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
     if not resume:
         RunDirectory.require_new(folder)
     return asyncio.run(_train(config, folder, resume=resume))
+
+
+def _show_warnings() -> None:
+    """Warnings go to the terminal as well as to log.txt: a damaged checkpoint that was passed over must be seen."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(OneLineFormatter("%(levelname)s: %(message)s"))
+    for name in LOGGERS:
+        logging.getLogger(name).addHandler(handler)
 
 
 async def _train(config: Config, folder: Path, *, resume: bool) -> int:
@@ -132,6 +143,7 @@ def run_evaluation(
     as_json: bool,
 ) -> None:
     """Evaluate a run's newest checkpoint or a model; prints a table or one JSON object."""
+    _show_warnings()
     settings = _evaluation_config(model, config, overrides)
     name = tasks or settings.evaluation.tasks
     if not name:

@@ -81,6 +81,7 @@ async def train(session: Session) -> int:
         if is_last or (config.evaluation.every and done % config.evaluation.every == 0):
             metrics |= await held_out_accuracy(session, takes_all=is_last)
         session.metrics.append(done, metrics)
+        logger.info("step %d of %d in %.1f s", done, config.steps, metrics["time/step_s"])
         session.watcher.step(done, config.steps, metrics)
         if is_last or done % config.checkpoint.every == 0 or session.must_stop():
             save(session, done)

@@ -77,3 +77,16 @@ def test_ctrl_c_finishes_the_step_and_says_how_to_go_on(tmp_path: Path, few_task
     assert b"--resume" in output
     last = metrics_without_times(run_dir)[-1]["step"]
     assert (run_dir / "checkpoints" / f"step-{int(last):06d}").is_dir()
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path: Path, few_tasks: Path) -> None:
+    run_dir = tmp_path / "run"
+    subprocess.run(command(run_dir, few_tasks, steps=2), cwd=tmp_path, check=True, capture_output=True)
+    weights = next((run_dir / "checkpoints" / "step-000002" / "policy").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-1])
+    resumed = subprocess.run(
+        command(run_dir, few_tasks, "--resume", steps=3), cwd=tmp_path, capture_output=True, check=False
+    )
+    assert resumed.returncode == 0
+    assert b"step-000002 is damaged and passed over" in resumed.stderr.replace(b"\n", b" ")
+    assert [line["step"] for line in metrics_without_times(run_dir)] == [0, 1, 2, 3]

@@ -30,7 +30,8 @@ from azr.runs.printable import printable
 MAY_CHANGE = ("steps", "checkpoint.", "evaluation.every", "sinks.")
 """Config keys, or tables of them, that a resumed run may set anew."""
 
-_LOGGERS = ("azr", "sandbox")
+LOGGERS = ("azr", "sandbox")
+"""Whose messages go to log.txt."""
 
 
 class RunDirectory:
@@ -130,7 +131,7 @@ class RunDirectory:
     def close(self) -> None:
         """Stop logging and release the lock."""
         if self._log is not None:
-            for name in _LOGGERS:
+            for name in LOGGERS:
                 logging.getLogger(name).removeHandler(self._log)
             self._log.close()
             self._log = None
@@ -180,7 +181,7 @@ class OneLineFormatter(logging.Formatter):
 def _log_to(path: Path) -> logging.Handler:
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(OneLineFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in _LOGGERS:
+    for name in LOGGERS:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
         if logger.getEffectiveLevel() > logging.INFO:
