@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -61,13 +62,14 @@ def test_a_run_is_scored_at_its_newest_checkpoint(tmp_path: Path, few_tasks: Pat
 
 @pytest.mark.docker
 def test_a_trained_policy_is_exported_for_transformers(tmp_path: Path, few_tasks: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
     run_dir = tmp_path / "run"
     arguments = ("--run-dir", str(run_dir), *SMALL, "--set", f'evaluation.tasks="{few_tasks}"')
     assert azr("train", str(ROOT / "configs/nano.toml"), *arguments).returncode == 0
     model: Any = AutoModelForCausalLM.from_pretrained(run_dir / "model")
-    tokenizer: Any = AutoTokenizer.from_pretrained(run_dir / "model")
+    read_tokenizer = cast("Callable[[Path], PreTrainedTokenizerFast]", AutoTokenizer.from_pretrained)
+    tokenizer = read_tokenizer(run_dir / "model")
     assert model.config.vocab_size >= len(tokenizer)
     assert (run_dir / "learning_curve.png").stat().st_size > 10_000
 

@@ -169,7 +169,7 @@ async def test_a_broken_sandbox_stops_the_run_and_keeps_what_was_done(tmp_path: 
 
 
 async def test_seed_files_fill_the_buffer_through_the_gate(tmp_path: Path) -> None:
-    rows = [
+    rows: list[dict[str, object]] = [
         {"snippet": "def f(a):\n    return a * 2", "input": "4", "output": "wrong", "imports": []},
         {"snippet": "def f(a):\n    return 1 / 0", "input": "4", "output": "", "imports": []},
     ]
