@@ -172,10 +172,6 @@ class Attached:
         self._buffer = bytearray()
         self.stderr = b""
 
-    @property
-    def container_id(self) -> str:
-        return str(self._container.id)
-
     async def send(self, data: bytes) -> None:
         try:
             self._writer.write(data)

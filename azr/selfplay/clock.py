@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
-STAGES = ("propose", "validate", "attempt", "solve", "verify", "update")
-
 
 class Overlap:
     """Times sampling and judging that overlap: what ends with the last sampled batch is sampling, the rest is judging.
