@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import secrets
 import socket
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from sandbox import image as images
 from sandbox.engine import connect
 from sandbox.pool import SLOTS, ChannelBroken, Pool
-from sandbox.types import Execution, Job, SandboxError
+from sandbox.types import Execution, Isolation, Job, SandboxError
 
 if TYPE_CHECKING:
     import docker
@@ -77,9 +78,13 @@ class DockerExecutor:
             self._check_fits(job)
         return await self._pool.run(jobs)
 
+    @property
+    def isolation(self) -> Isolation:
+        return self._isolation
+
     async def __aenter__(self) -> Self:
         self._client = await asyncio.to_thread(connect)
-        await asyncio.to_thread(images.require, self._image)
+        self._isolation = await asyncio.to_thread(self._found)
         await asyncio.to_thread(remove_orphans, self._client)
         self._pool = Pool(self._open, self._workers)
         try:
@@ -94,6 +99,18 @@ class DockerExecutor:
     ) -> None:
         await self._pool.close()
         await asyncio.to_thread(self._client.close)
+
+    def _found(self) -> Isolation:
+        about: Any = self._client.info()
+        return Isolation(
+            backend="docker",
+            runtime=self._runtime or str(about["DefaultRuntime"]),
+            image=images.require(self._image),
+            seccomp="",
+            kernel=platform.release(),
+            python=platform.python_version(),
+            hash_seeds=(SEEDS[0], SEEDS[1]),
+        )
 
     def _check_fits(self, job: Job) -> None:
         fits = (

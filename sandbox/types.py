@@ -78,6 +78,8 @@ class Job:
     """Dotted module names that the static policy refuses; empty switches it off."""
     seed_slot: int = 0
     """Which PYTHONHASHSEED family runs it: 0 or 1. A determinism check uses both."""
+    together: bool = False
+    """All inputs in one fresh process, not one each; from last to first in slot 1; ends at the first that fails."""
     calls: int = 1
     """How often the entry is called on each input in the same process; all calls' values are compared by the host."""
 
@@ -110,14 +112,41 @@ class Execution:
     wall_s: float
     cpu_s: float
     peak_memory_mib: float
+    output_bytes: int = 0
+    """All that the program printed or handed over; what was kept of it are the values."""
+    denied: int = 0
+    """Runs that the kernel ended for a system call that no honest program makes."""
 
     @property
     def ok(self) -> bool:
         return self.status is Status.OK
 
 
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """What stands between the programs and the host, as found when the executor started. The audit log records it."""
+
+    backend: str
+    """`docker` or `jail`."""
+    runtime: str
+    """What makes the walls: `runc`, `runsc`, `bwrap`."""
+    image: str
+    """Digest of everything that the guest consists of: `sha256:...`."""
+    seccomp: str
+    """SHA-256 of the system-call filter; empty where there is none."""
+    kernel: str
+    python: str
+    hash_seeds: tuple[str, str]
+    """PYTHONHASHSEED of the two seed slots."""
+
+
 class Executor(Protocol):
     """Runs jobs in isolation. Every backend passes the same contract tests (`tests/sandbox/test_contract.py`)."""
+
+    @property
+    def isolation(self) -> Isolation:
+        """Known once the executor has started."""
+        ...
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """Run all jobs, many in flight; executions come back in the order of the jobs.

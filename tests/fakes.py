@@ -18,11 +18,14 @@ from azr.selfplay.buffer import Buffer
 from azr.tasks.base import Rules
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Example, Task
-from sandbox.types import Execution, Executor, Job, RunResult, SandboxError, Status
+from sandbox.types import Execution, Executor, Isolation, Job, RunResult, SandboxError, Status
 from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
 
 PROMPTS = PromptSet("azr")
 PLUS_ONE = "def f(x):\n    return x + 1"
+
+
+ISOLATION = Isolation("none", "in-process", "sha256:0", seccomp="", kernel="6.1", python="3.11", hash_seeds=("0", "1"))
 
 
 class InProcessExecutor:
@@ -36,6 +39,10 @@ class InProcessExecutor:
         self.jobs: list[Job] = []
         """Every job that was asked for."""
         self._failure = failure
+
+    @property
+    def isolation(self) -> Isolation:
+        return ISOLATION
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         if self._failure is not None:
