@@ -5,7 +5,8 @@
     SandboxError                 our fault or the host's: never a wrong answer, always an exception that travels
     ├── EngineUnavailable        no Docker engine answers
     ├── ImageMissing             the sandbox image is not there
-    └── SandboxBroken            containers keep dying although they are replaced
+    ├── SandboxBroken            containers keep dying although they are replaced
+    └── AuditError               the audit log cannot be written or read
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ class ImageMissing(SandboxError):
 
 class SandboxBroken(SandboxError):
     """Containers die again and again although they are replaced."""
+
+
+class AuditError(SandboxError):
+    """The audit log cannot be written, so no verdict may be drawn; or it cannot be read. The message says why."""
 
 
 class Status(StrEnum):

@@ -1,0 +1,365 @@
+"""The tamper-evident log of everything that the sandbox executed. Read `Audited`, then `AuditLog`.
+
+::
+
+    log = AuditLog.open(Path("run.db"), Path("anchors.jsonl"))
+    async with DockerExecutor(image.ensure()) as executor:
+        audited = Audited(executor, log, Label("cli"))
+        executions = await audited.run(jobs)        # on record before anyone sees them
+    log.close()
+
+Each record holds the SHA-256 of the one before it; an anchor holds the count and the last hash, in a file that can be
+copied elsewhere. `sandbox.chain.verify` finds what was changed afterwards, and says what it cannot find.
+
+Durability: a record is committed (it survives the death of this process) before its execution is returned. It is on
+the disk itself (it survives a power cut) at the next anchor, or at the next commit of anyone who writes to the same
+file with `synchronous = FULL`, as a run's store does with each step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self, Unpack
+
+from sandbox.records import (
+    NO_HASH,
+    VERSION,
+    Blobs,
+    Body,
+    Broken,
+    Entry,
+    Event,
+    Executed,
+    Label,
+    LabelChanges,
+    Moment,
+    Span,
+    canonical,
+    digest,
+)
+from sandbox.types import AuditError, Execution, Executor, Isolation, Job, SandboxError
+
+SCHEMA_VERSION = 1
+SCHEMA = {
+    "audit_schema": "CREATE TABLE audit_schema (version INTEGER NOT NULL)",
+    "blobs": "CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL)",
+    "executions": """CREATE TABLE executions (
+    sequence INTEGER PRIMARY KEY,  -- 0 is the genesis record
+    hash     TEXT NOT NULL,        -- SHA-256 of the body
+    body     TEXT NOT NULL,        -- canonical JSON; holds the hash of the record before it
+    kind     TEXT NOT NULL,        -- these four repeat fields of the body, for queries; the verifier compares
+    step     INTEGER,
+    purpose  TEXT,
+    status   TEXT
+)""",
+    "executions_by_step": "CREATE INDEX executions_by_step ON executions (step)",
+    **{
+        f"{table}_no_{verb.lower()}": f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}\n"
+        f"BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
+        for table in ("executions", "blobs")
+        for verb in ("UPDATE", "DELETE")
+    },
+    "executions_no_replace": """CREATE TRIGGER executions_no_replace BEFORE INSERT ON executions
+WHEN EXISTS (SELECT 1 FROM executions WHERE sequence = NEW.sequence)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
+    "blobs_no_replace": """CREATE TRIGGER blobs_no_replace BEFORE INSERT ON blobs
+WHEN EXISTS (SELECT 1 FROM blobs WHERE sha256 = NEW.sha256 AND content <> NEW.content)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
+}
+"""By name, as SQLite keeps it: the verifier compares. INSERT OR REPLACE fires no delete trigger, hence the last two."""
+
+MAX_REMEMBERED = 100_000
+"""Blob hashes kept in memory, so that a program that runs again and again is not written again and again."""
+
+
+class Head(NamedTuple):
+    """The end of the chain."""
+
+    num_records: int
+    hash: str
+
+
+class Row(NamedTuple):
+    """A row of `executions`."""
+
+    sequence: int
+    hash: str
+    body: str
+    kind: str
+    step: int | None
+    purpose: str | None
+    status: str | None
+
+
+class AuditLog:
+    """The log in one SQLite file; it shares the file with the run's other tables. Any number of processes may append.
+
+    Raises:
+        AuditError: by every method, when the disk is full or refuses; nothing is half-written, and the log can be
+            opened and gone on with once there is room.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, anchors: Path) -> None:
+        self._connection = connection
+        self._anchors = anchors
+        self._turn = threading.Lock()
+        self._known: set[str] = set()
+        self._gathering: _Batch | None = None
+        self._writing: asyncio.Task[None] | None = None
+        with _faults("open"):
+            connection.isolation_level = None
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            self.run_id = self._install()
+
+    @classmethod
+    def open(cls, path: Path, anchors: Path) -> Self:
+        """The log in this file, begun when there is none."""
+        with _faults("open"):
+            connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+        return cls(connection, anchors)
+
+    async def append(self, entries: Sequence[Entry]) -> None:
+        """Put entries on record; returns when they are. What arrives while a transaction is written joins the next."""
+        if not entries:
+            return
+        if self._gathering is None:
+            self._gathering = _Batch([], asyncio.get_running_loop().create_future())
+        batch = self._gathering
+        batch.entries.extend(entries)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_batches())
+        await asyncio.shield(batch.written)
+
+    def write(self, entries: Sequence[Entry]) -> Head:
+        """Put entries on record in one transaction, in this thread; returns the new end of the chain."""
+        with _faults("write"), self._turn, self._transaction():
+            head = self._head()
+            blobs: Blobs = {}
+            rows: list[Row] = []
+            for entry in entries:
+                row = _chained(entry.body(blobs), run_id=self.run_id, after=head)
+                rows.append(row)
+                head = Head(head.num_records + 1, row.hash)
+            unknown = blobs.keys() - self._known
+            self._insert(rows, [(name, blobs[name]) for name in unknown])
+        self._remember(unknown)
+        return head
+
+    def anchor(self, step: int) -> None:
+        """Make everything so far durable, then note count and head in the anchors file."""
+        with _faults("anchor"):
+            self._connection.execute("PRAGMA synchronous = FULL")  # the commit syncs all commits before it as well
+            try:
+                head = self.write([Event("anchored", {"after_step": step, "boot": _boot_id()})])
+            finally:
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+            line = {
+                "step": step,
+                "count": head.num_records,
+                "head": head.hash,
+                "run": self.run_id,
+                "time_s": time.time(),
+            }
+            _append_line(self._anchors, canonical(line) + "\n")
+
+    def resumed(self, step: int) -> None:
+        """Record that a run goes on after `step`: executions of later steps on record so far were of no consequence."""
+        self.write([Event("resumed", {"after_step": step, "boot": _boot_id()})])
+
+    @property
+    def head(self) -> Head:
+        with _faults("read"), self._turn:
+            return self._head()
+
+    def close(self) -> None:
+        with self._turn:
+            self._connection.close()
+
+    async def _write_batches(self) -> None:
+        while self._gathering is not None:
+            batch, self._gathering = self._gathering, None
+            try:
+                await asyncio.to_thread(self.write, batch.entries)
+            except BaseException as error:
+                batch.fail(error)
+                if not isinstance(error, Exception):
+                    raise
+            else:
+                batch.written.set_result(None)
+
+    def _install(self) -> str:
+        """The run's id; a file without a log gets one, with a genesis record."""
+        with self._transaction():
+            found = self._connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'audit_schema'").fetchone()
+            if found is None:
+                for statement in SCHEMA.values():
+                    self._connection.execute(statement)
+                self._connection.execute("INSERT INTO audit_schema VALUES (?)", (SCHEMA_VERSION,))
+                self._begin()
+        require_schema(self._connection)
+        row = self._connection.execute("SELECT body FROM executions WHERE sequence = 0").fetchone()
+        if row is None:
+            raise AuditError("the audit log has lost its first record: `azr audit verify` tells what was changed")
+        return str(json.loads(row[0])["run"])
+
+    def _begin(self) -> None:
+        body = Event("genesis", {"boot": _boot_id()}).body({})
+        self._insert([_chained(body, run_id=secrets.token_hex(16), after=Head(0, NO_HASH))], [])
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back already after some errors
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def _head(self) -> Head:
+        query = "SELECT sequence, hash FROM executions ORDER BY sequence DESC LIMIT 1"
+        sequence, found = self._connection.execute(query).fetchone()
+        return Head(sequence + 1, found)
+
+    def _insert(self, rows: Sequence[Row], blobs: Sequence[tuple[str, bytes]]) -> None:
+        self._connection.executemany("INSERT OR IGNORE INTO blobs VALUES (?, ?)", blobs)
+        self._connection.executemany("INSERT INTO executions VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _remember(self, names: set[str]) -> None:
+        if len(self._known) + len(names) > MAX_REMEMBERED:
+            self._known.clear()
+        self._known |= names
+
+
+def _chained(body: Body, *, run_id: str, after: Head) -> Row:
+    place = {"version": VERSION, "run": run_id, "sequence": after.num_records, "previous": after.hash}
+    text = canonical({**body, **place})
+    sequence, name = after.num_records, digest(text.encode("ascii"))
+    return Row(sequence, name, text, body["kind"], body.get("step"), body.get("purpose"), body.get("status"))
+
+
+class _Batch(NamedTuple):
+    """Entries for one transaction, and the promise that they are written."""
+
+    entries: list[Entry]
+    written: asyncio.Future[None]
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self.written.cancel()
+            return
+        self.written.set_exception(error)
+        self.written.exception()  # whoever waited may have been cancelled; the failure is then nobody's
+
+
+class Audited:
+    """An executor whose executions are on record before anyone sees them."""
+
+    def __init__(self, executor: Executor, log: AuditLog, label: Label) -> None:
+        self._executor = executor
+        self._log = log
+        self._label = label
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._executor.isolation
+
+    def labelled(self, **changes: Unpack[LabelChanges]) -> Audited:
+        """The same executor and log under a changed label."""
+        return Audited(self._executor, self._log, self._label.changed(changes))
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        """
+        Raises:
+            SandboxError: the sandbox failed; that is on record as well.
+            AuditError: the executions could not be recorded, so no verdict may be drawn from them.
+        """
+        begun = Moment.now()
+        try:
+            executions = await self._executor.run(jobs)
+        except SandboxError as error:
+            span = Span(begun, Moment.now())
+            await self._log.append([Broken(self._label, job, str(error), self.isolation, span) for job in jobs])
+            raise
+        span = Span(begun, Moment.now())
+        pairs = zip(jobs, executions, strict=True)
+        await self._log.append([Executed(self._label, job, ran, self.isolation, span) for job, ran in pairs])
+        return executions
+
+    async def __aenter__(self) -> Self:
+        await self._executor.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._executor.__aexit__(kind, error, trace)
+
+
+def labelled(executor: Executor, **changes: Unpack[LabelChanges]) -> Executor:
+    """The executor under a changed label; one that keeps no log is given back as it is."""
+    return executor.labelled(**changes) if isinstance(executor, Audited) else executor
+
+
+def require_schema(connection: sqlite3.Connection) -> None:
+    """
+    Raises:
+        AuditError: the log was written by another version.
+    """
+    row = connection.execute("SELECT version FROM audit_schema").fetchone()
+    if row is None or row[0] != SCHEMA_VERSION:
+        raise AuditError(
+            f"the audit log has schema {row and row[0]}, this version of azr reads schema {SCHEMA_VERSION}"
+        )
+
+
+@contextlib.contextmanager
+def _faults(doing: str) -> Generator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        is_full = (
+            error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if isinstance(error, OSError)
+            else getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+        )
+        advice = "the disk is full. Free some space, then go on with --resume" if is_full else str(error)
+        raise AuditError(f"cannot {doing} the audit log: {advice}; what was recorded before is intact") from error
+
+
+def _append_line(path: Path, line: str) -> None:
+    """Append durably; a line that a crash tore is taken away first, one that the disk refuses is taken back."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        content = path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        os.ftruncate(descriptor, end)
+        try:
+            if os.pwrite(descriptor, line.encode("ascii"), end) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError:
+            os.ftruncate(descriptor, end)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _boot_id() -> str:
+    """Which boot of the host the monotonic clock belongs to; empty where the kernel does not say."""
+    with contextlib.suppress(OSError):
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    return ""
