@@ -1,0 +1,1 @@
+"""What `azr doctor` asks, one file an area: which probes to run inside, and how to read their answers."""

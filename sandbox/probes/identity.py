@@ -1,0 +1,65 @@
+"""Who a program is, what it was given, and in what world it wakes up."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import datetime
+import functools
+import os
+import sys
+import time
+
+STATUS_FIELDS = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+PR_GET_SECCOMP, PR_GET_NO_NEW_PRIVS = 21, 39
+
+
+@functools.cache
+def ids() -> dict[str, list[int]]:
+    """Real, effective and saved ids, and the groups."""
+    return {"user": list(os.getresuid()), "group": list(os.getresgid()), "groups": sorted(os.getgroups())}
+
+
+@functools.cache
+def status() -> dict[str, str]:
+    """What the kernel says of this process's rights."""
+    with open("/proc/self/status", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+        fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
+    found = {name: fields[name].strip() for name in STATUS_FIELDS if name in fields}
+    return {"NoNewPrivs": str(ctypes.CDLL(None).prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0))} | found
+
+
+@functools.cache
+def environment() -> dict[str, str]:
+    """All variables."""
+    return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in os.environ.items()}
+
+
+@functools.cache
+def descriptors() -> list[tuple[int, str]]:
+    """Open files beyond the three that every program has, and what they are."""
+    found: list[tuple[int, str]] = []
+    for number in range(64):
+        with contextlib.suppress(OSError):
+            found.append((number, os.readlink(f"/proc/self/fd/{number}").partition(":")[0]))  # noqa: PTH115
+    return found
+
+
+@functools.cache
+def kernel() -> tuple[str, str, str]:
+    """Release of the kernel that answers, the machine, and the Python."""
+    names = os.uname()
+    return names.release, names.machine, sys.version.split()[0]
+
+
+@functools.cache
+def world() -> dict[str, str]:
+    """What must differ from one seed slot to the other."""
+    return {
+        "hash": str(hash("azr")),
+        "zone": time.strftime("%z"),
+        "date": str(datetime.date.today()),
+        "address": hex(id(object())),
+        "folder": os.getcwd(),  # noqa: PTH109
+        "host name": os.uname().nodename,
+    }

@@ -1,0 +1,135 @@
+"""Who else can be seen, stopped or read, and how many processes there may be."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import resource
+import signal
+import threading
+import time
+
+NAMESPACES = ("pid", "net", "mnt", "ipc", "uts", "user", "cgroup")
+PRIVATE_FILES = ("mem", "environ", "maps", "fd", "root", "cwd")
+
+
+@functools.cache
+def namespaces() -> dict[str, str]:
+    """The identity of every namespace that this process is in; empty where the kernel names none."""
+    named: dict[str, str] = {}
+    for name in NAMESPACES:
+        with contextlib.suppress(OSError):
+            named[name] = os.readlink(f"/proc/self/ns/{name}")  # noqa: PTH115
+    return named
+
+
+@functools.cache
+def strangers() -> list[str]:
+    """Processes other than this one and those it descends from."""
+    return sorted(_command(pid) for pid in _pids() - _ancestors())
+
+
+def _pids() -> set[int]:
+    return {int(name) for name in os.listdir("/proc") if name.isdigit()}  # noqa: PTH208
+
+
+def _ancestors() -> set[int]:
+    line, pid = {os.getpid()}, os.getpid()
+    while pid > 1:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as fields:  # noqa: PTH123
+            pid = int(fields.read().rpartition(")")[2].split()[1])
+        line.add(pid)
+    return line
+
+
+def _command(pid: int) -> str:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as name:  # noqa: PTH123
+        return f"{pid} {name.read().strip()}"
+    return str(pid)
+
+
+@functools.cache
+def open_ancestors() -> list[str]:
+    """Files of PID 1 and of the parent that tell of their memory, environment or files."""
+    names = [f"/proc/{pid}/{name}" for pid in sorted({1, os.getppid()}) for name in PRIVATE_FILES]
+    return [name for name in names if _is_open(name)]
+
+
+def _is_open(name: str) -> bool:
+    try:
+        if name.endswith(("/root", "/cwd")):
+            os.readlink(name)  # noqa: PTH115
+        elif name.endswith("/fd"):
+            os.listdir(name)  # noqa: PTH208
+        else:
+            os.close(os.open(name, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def kill_first() -> str:
+    """SIGKILL to PID 1 of this namespace, which the kernel must swallow."""
+    os.kill(1, signal.SIGKILL)
+    time.sleep(0.02)
+    return "outlived"
+
+
+@functools.cache
+def fork_many(most: int) -> int:
+    """How many children live at the same time."""
+    children: list[int] = []
+    with contextlib.suppress(OSError):
+        while len(children) < most:
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+                os._exit(0)
+            children.append(child)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    return len(children)
+
+
+@functools.cache
+def thread_many(most: int) -> int:
+    """How many threads live at the same time."""
+    threading.stack_size(64 * 1024)
+    stop = threading.Event()
+    threads: list[threading.Thread] = []
+    with contextlib.suppress(RuntimeError, MemoryError):
+        while len(threads) < most:
+            threads.append(threading.Thread(target=stop.wait, daemon=True))
+            threads[-1].start()
+    count = sum(thread.is_alive() for thread in threads)
+    stop.set()
+    return count
+
+
+@functools.cache
+def raised() -> list[str]:
+    """Which of its own bounds a program gets rid of."""
+    found: list[str] = []
+    bounds = {"memory": resource.RLIMIT_AS, "CPU": resource.RLIMIT_CPU, "open files": resource.RLIMIT_NOFILE}
+    for name, bound in bounds.items():
+        with contextlib.suppress(OSError, ValueError):
+            hard = resource.getrlimit(bound)[1]
+            resource.setrlimit(bound, (hard, hard + 1 if hard != resource.RLIM_INFINITY else hard))
+            found.append(name)
+    with contextlib.suppress(OSError):
+        os.nice(-1)
+        found.append("priority")
+    with contextlib.suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+        found.append("real-time scheduling")
+    return found
+
+
+@functools.cache
+def terminal() -> str:
+    """The terminal of whoever started all this."""
+    os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    return "a controlling terminal"
