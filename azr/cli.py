@@ -36,6 +36,10 @@ Overrides = Annotated[
 Input = Annotated[Path, typer.Option("--input", help="File of JSON lines; - is standard input.")]
 Output = Annotated[Path, typer.Option("--output", help="File to write, one line per input line; - is standard output.")]
 Backend = Annotated[str, typer.Option(help="Isolation to run in: docker.")]
+Audit = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Append every execution to this audit log; read it with azr audit."),
+]
 STDIO = Path("-")
 
 
@@ -90,6 +94,7 @@ def execute(
     policy: Annotated[
         bool, typer.Option("--policy/--no-policy", help="Refuse forbidden modules before running.")
     ] = True,
+    audit: Audit = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Run programs in the sandbox.
@@ -99,7 +104,8 @@ def execute(
     """
     from azr.launch import run_exec
 
-    raise typer.Exit(run_exec(source, target, backend=backend, overrides=overrides, applies_policy=policy))
+    code = run_exec(source, target, backend=backend, overrides=overrides, applies_policy=policy, audit=audit)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -107,6 +113,7 @@ def validate(
     source: Input = STDIO,
     target: Output = STDIO,
     backend: Backend = "docker",
+    audit: Audit = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Send proposals through the gate: do they run, return a value, deterministically?
@@ -116,7 +123,7 @@ def validate(
     """
     from azr.launch import run_validate
 
-    raise typer.Exit(run_validate(source, target, backend=backend, overrides=overrides))
+    raise typer.Exit(run_validate(source, target, backend=backend, overrides=overrides, audit=audit))
 
 
 @app.command()
@@ -124,6 +131,7 @@ def verify(
     source: Input = STDIO,
     target: Output = STDIO,
     backend: Backend = "docker",
+    audit: Audit = None,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Judge answers to tasks.
@@ -133,7 +141,7 @@ def verify(
     """
     from azr.launch import run_verify
 
-    raise typer.Exit(run_verify(source, target, backend=backend, overrides=overrides))
+    raise typer.Exit(run_verify(source, target, backend=backend, overrides=overrides, audit=audit))
 
 
 @image_app.command("build")

@@ -6,8 +6,8 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -33,6 +33,7 @@ from azr.runs.store import RunStore
 from azr.runs.summary import summary
 from azr.training import Session, train
 from azr.types import Task
+from sandbox.audit import Audited, AuditLog, Label
 from sandbox.types import Executor
 
 INTERRUPTED = 130
@@ -68,10 +69,13 @@ async def _train(config: Config, folder: Path, *, resume: bool) -> int:
         make_run = RunDirectory.resume if resume else RunDirectory.create
         with make_run(folder, config) as run, _interruptible() as must_stop:
             history = read_metrics(run.metrics) if resume else []
-            with Progress(str(folder), history=history, console=console) as progress:
+            with (
+                Progress(str(folder), history=history, console=console) as progress,
+                closing(AuditLog.open(run.database)) as audit,
+            ):
                 session = Session(
                     config=config,
-                    game=game,
+                    game=replace(game, executor=Audited(executor, audit, Label("train"))),
                     policy=policy,
                     evaluation_tasks=held_out,
                     metrics=MetricsLog(run.metrics, open_sinks(config.sinks, folder)),
@@ -79,6 +83,7 @@ async def _train(config: Config, folder: Path, *, resume: bool) -> int:
                     checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
                     watcher=progress,
                     must_stop=must_stop,
+                    audit=audit,
                 )
                 done = await train(session)
                 session.metrics.close()
@@ -202,7 +207,9 @@ def _score_table(scores: dict[str, Score]) -> Table:
     return table
 
 
-def run_exec(source: Path, target: Path, *, backend: str, overrides: Sequence[str], applies_policy: bool) -> int:
+def run_exec(
+    source: Path, target: Path, *, backend: str, overrides: Sequence[str], applies_policy: bool, audit: Path | None
+) -> int:
     """`azr exec`; returns the exit code: 1 when a line could not be used."""
     config = _model_free_config(backend, overrides)
     forbidden = config.tasks.forbidden_modules if applies_policy else ()
@@ -210,27 +217,27 @@ def run_exec(source: Path, target: Path, *, backend: str, overrides: Sequence[st
     def make_work(executor: Executor) -> Exec:
         return Exec(executor, config.sandbox.limits(), forbidden)
 
-    return asyncio.run(_lines(source, target, config=config, make_work=make_work))
+    return asyncio.run(_lines(source, target, config=config, make_work=make_work, audit=audit))
 
 
-def run_validate(source: Path, target: Path, *, backend: str, overrides: Sequence[str]) -> int:
+def run_validate(source: Path, target: Path, *, backend: str, overrides: Sequence[str], audit: Path | None) -> int:
     """`azr validate`; returns the exit code: 1 when a line could not be used."""
     config = _model_free_config(backend, overrides)
 
     def make_work(executor: Executor) -> Validate:
         return Validate(executor, make_types(config))
 
-    return asyncio.run(_lines(source, target, config=config, make_work=make_work))
+    return asyncio.run(_lines(source, target, config=config, make_work=make_work, audit=audit))
 
 
-def run_verify(source: Path, target: Path, *, backend: str, overrides: Sequence[str]) -> int:
+def run_verify(source: Path, target: Path, *, backend: str, overrides: Sequence[str], audit: Path | None) -> int:
     """`azr verify`; returns the exit code: 1 when a line could not be used."""
     config = _model_free_config(backend, overrides)
 
     def make_work(executor: Executor) -> Verify:
         return Verify(executor, make_types(config))
 
-    return asyncio.run(_lines(source, target, config=config, make_work=make_work))
+    return asyncio.run(_lines(source, target, config=config, make_work=make_work, audit=audit))
 
 
 def _model_free_config(backend: str, overrides: Sequence[str]) -> Config:
@@ -238,12 +245,20 @@ def _model_free_config(backend: str, overrides: Sequence[str]) -> Config:
 
 
 async def _lines(
-    source: Path, target: Path, *, config: Config, make_work: Callable[[Executor], Exec | Validate | Verify]
+    source: Path,
+    target: Path,
+    *,
+    config: Config,
+    make_work: Callable[[Executor], Exec | Validate | Verify],
+    audit: Path | None,
 ) -> int:
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
     async with make_executor(config.sandbox) as executor:
-        worker = make_work(executor)
-        with LineProgress(*columns, console=errors, disable=not errors.is_terminal) as progress:
+        with (
+            _recorded(executor, audit) as recorded,
+            LineProgress(*columns, console=errors, disable=not errors.is_terminal) as progress,
+        ):
+            worker = make_work(recorded)
             bar = progress.add_task("lines", total=None)
             num_bad = await process(
                 source,
@@ -255,6 +270,17 @@ async def _lines(
     if num_bad:
         errors.print(f"[bold red]{num_bad} lines could not be used[/]; their places in the output say why")
     return 1 if num_bad else 0
+
+
+@contextmanager
+def _recorded(executor: Executor, audit: Path | None) -> Generator[Executor]:
+    """The executor, with a log where one is wanted; the log is anchored when all went well."""
+    if audit is None:
+        yield executor
+        return
+    with closing(AuditLog.open(audit)) as log:
+        yield Audited(executor, log, Label("cli"))
+        log.anchor(0)
 
 
 def build_image(name: str, base: str) -> None:

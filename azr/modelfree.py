@@ -12,6 +12,7 @@ from azr.jsonlines import BadRow, Row, text_field, texts_field
 from azr.tasks.base import Proposal, TaskType
 from azr.tasks.source import entry_program
 from azr.types import Outcome, Task, Verdict
+from sandbox.audit import labelled
 from sandbox.types import Execution, Executor, Job, Limits, Status
 
 REASONS = frozenset([*(str(status) for status in Status), "nondeterministic"])
@@ -74,7 +75,7 @@ class Validate:
         inputs = tuple(row["inputs"]) if "inputs" in row else (row["input"],)
         try:
             proposal = Proposal(task_type.checked_program(row["program"]), inputs, row.get("message", ""))
-            task = await task_type.validate(proposal, self.executor)
+            task = await task_type.validate(proposal, labelled(self.executor, task_type=task_type.name))
         except (Malformed, Rejected) as fault:
             reason = fault.reason if fault.reason in REASONS else "malformed"
             return {"id": row.get("id"), "accepted": False, "reason": reason, "detail": fault.reason, "outputs": []}
@@ -111,7 +112,7 @@ class Verify:
             answer = task_type.read_answer(row["answer"])
         except Malformed:
             return Outcome(Verdict.MALFORMED, "malformed")
-        return await task_type.verify(_task(row), answer, self.executor)
+        return await task_type.verify(_task(row), answer, labelled(self.executor, task_type=task_type.name))
 
 
 def _task(row: Row) -> Task:

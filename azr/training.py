@@ -31,6 +31,7 @@ from azr.selfplay.rounds import Played
 from azr.selfplay.seeding import seed_from_files, seed_from_identity
 from azr.tasks.source import fingerprint
 from azr.types import Rollout, Task, TrainingSample
+from sandbox.audit import AuditLog
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Session:
     watcher: Watcher
     must_stop: Callable[[], bool]
     """Asked after every step; True ends the run with a checkpoint."""
+    audit: AuditLog | None = None
+    """The log that the game's executor writes to, anchored at every checkpoint."""
 
 
 async def train(session: Session) -> int:
@@ -79,7 +82,7 @@ async def train(session: Session) -> int:
         metrics = await train_step(session, done)
         is_last = done == config.steps
         if is_last or (config.evaluation.every and done % config.evaluation.every == 0):
-            metrics |= await held_out_accuracy(session, takes_all=is_last)
+            metrics |= await held_out_accuracy(session, done, takes_all=is_last)
         session.metrics.append(done, metrics)
         logger.info("step %d of %d in %.1f s", done, config.steps, metrics["time/step_s"])
         session.watcher.step(done, config.steps, metrics)
@@ -92,14 +95,15 @@ async def prepare(session: Session) -> None:
     """Before step 1: the seed tasks, the first evaluation, a first checkpoint."""
     config = session.config
     started = time.perf_counter()
+    game = session.game.labelled(step=0, policy_version="step-0")
     session.watcher.note("seeding the buffers")
     if config.seeding.files:
         files = [Path(file) for file in config.seeding.files]
-        refused = await seed_from_files(session.game, files, on_round=_say_sizes(session))
+        refused = await seed_from_files(game, files, on_round=_say_sizes(session))
         session.watcher.note(f"seed rows that the gate refused: {refused}")
     else:
         await seed_from_identity(
-            session.game,
+            game,
             tasks_per_type=config.seeding.tasks_per_type,
             max_rounds=config.seeding.max_rounds,
             on_round=_say_sizes(session),
@@ -108,7 +112,7 @@ async def prepare(session: Session) -> None:
     session.store.write(0, [TaskRecord(task, "", fingerprint(task.program), None) for task in seeds], [])
     metrics = {f"buffer/{name}/size": float(len(pool)) for name, pool in session.game.buffer.pools.items()}
     metrics["time/seed_s"] = time.perf_counter() - started
-    metrics |= await held_out_accuracy(session, takes_all=True)
+    metrics |= await held_out_accuracy(session, 0, takes_all=True)
     session.metrics.append(0, metrics)
     session.watcher.step(0, config.steps, metrics)
     save(session, 0)
@@ -121,7 +125,7 @@ def _say_sizes(session: Session) -> Callable[[dict[str, int]], None]:
 async def train_step(session: Session, step: int) -> dict[str, float]:
     """One step of self-play and one update of the policy; returns the step's metrics."""
     started = time.perf_counter()
-    played = await play_step(session.game)
+    played = await play_step(session.game.labelled(step=step, policy_version=f"step-{step - 1}"))
     rollouts = played.training_rollouts
     advantages = ESTIMATORS[session.config.advantage.estimator](rollouts)
     clock = StageClock()
@@ -164,7 +168,7 @@ def remember(session: Session, step: int, played: Played, advantages: Sequence[f
     session.store.write(step, tasks, rollouts)
 
 
-async def held_out_accuracy(session: Session, *, takes_all: bool) -> dict[str, float]:
+async def held_out_accuracy(session: Session, step: int, *, takes_all: bool) -> dict[str, float]:
     """Greedy accuracy on the evaluation tasks; nothing when the run has none."""
     if not session.evaluation_tasks:
         return {}
@@ -174,7 +178,7 @@ async def held_out_accuracy(session: Session, *, takes_all: bool) -> dict[str, f
         first_per_type(session.evaluation_tasks, count),
         session.game.task_types,
         generate=sampler(session.policy, session.config.sampling, temperature=0.0),
-        executor=session.game.executor,
+        executor=session.game.labelled(step=step, policy_version=f"step-{step}").executor,
     )
     return {**score_metrics(scores), "time/eval_s": time.perf_counter() - started}
 
@@ -189,6 +193,8 @@ def save(session: Session, step: int) -> None:
         write_json(folder / "state.json", {"step": step, "rng": session.game.rng.getstate()})
 
     session.checkpoints.save(step, write)
+    if session.audit is not None:
+        session.audit.anchor(step)
     logger.info("checkpoint of step %d", step)
 
 
@@ -197,6 +203,8 @@ def restore(session: Session) -> int | None:
     checkpoint = session.checkpoints.latest()
     session.metrics.truncate_after(checkpoint.step if checkpoint else -1)
     session.store.delete_after(checkpoint.step if checkpoint else -1)
+    if session.audit is not None and session.audit.is_begun:
+        session.audit.resumed(checkpoint.step if checkpoint else -1)
     if checkpoint is None:
         return None
     session.policy.load(checkpoint.folder / "policy")

@@ -2,7 +2,7 @@
 
 ::
 
-    log = AuditLog.open(Path("run.db"), Path("anchors.jsonl"))
+    log = AuditLog.open(Path("run.db"))             # and anchors.jsonl beside it
     async with DockerExecutor(image.ensure()) as executor:
         audited = Audited(executor, log, Label("cli"))
         executions = await audited.run(jobs)        # on record before anyone sees them
@@ -124,11 +124,11 @@ class AuditLog:
             self.run_id = self._install()
 
     @classmethod
-    def open(cls, path: Path, anchors: Path) -> Self:
-        """The log in this file, begun when there is none."""
+    def open(cls, path: Path) -> Self:
+        """The log in this file, begun when there is none; its anchors lie beside it."""
         with _faults("open"):
             connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
-        return cls(connection, anchors)
+        return cls(connection, anchors_of(path))
 
     async def append(self, entries: Sequence[Entry]) -> None:
         """Put entries on record; returns when they are. What arrives while a transaction is written joins the next."""
@@ -182,6 +182,11 @@ class AuditLog:
     def head(self) -> Head:
         with _faults("read"), self._turn:
             return self._head()
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything is on record beside the first record."""
+        return self.head.num_records > 1
 
     def close(self) -> None:
         with self._turn:
@@ -307,6 +312,11 @@ class Audited:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._executor.__aexit__(kind, error, trace)
+
+
+def anchors_of(path: Path) -> Path:
+    """Where the anchors of a log lie: `anchors.jsonl` beside a `run.db`, `NAME.anchors.jsonl` beside any other file."""
+    return path.with_name("anchors.jsonl" if path.name == "run.db" else f"{path.name}.anchors.jsonl")
 
 
 def labelled(executor: Executor, **changes: Unpack[LabelChanges]) -> Executor:

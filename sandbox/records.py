@@ -166,8 +166,8 @@ def _asked(label: Label, job: Job, isolation: Isolation, span: Span, blobs: Blob
         "program": _name(job.program, blobs),
         "inputs": _name(canonical(job.inputs), blobs),
         "entry": _name(job.entry, blobs),
-        "limits": asdict(job.limits),
-        "forbidden": _name(canonical(job.forbidden), blobs),
+        "limits": _limits(job.limits),
+        "forbidden": _name(_list_text(job.forbidden), blobs),
         "seed_slot": job.seed_slot,
         "together": job.together,
         "isolation": _name(_isolation_text(isolation), blobs),
@@ -192,6 +192,16 @@ def _name(text: str, blobs: Blobs) -> str:
     name = digest(content)
     blobs[name] = content
     return name
+
+
+@lru_cache(maxsize=64)
+def _limits(limits: Limits) -> Mapping[str, float]:
+    return asdict(limits)
+
+
+@lru_cache(maxsize=64)
+def _list_text(texts: tuple[str, ...]) -> str:
+    return canonical(texts)
 
 
 @lru_cache(maxsize=8)

@@ -14,6 +14,7 @@ from azr.errors import InputError, Malformed
 from azr.tasks.base import TaskType
 from azr.tasks.parsing import has_thought
 from azr.types import Completion, Example, Outcome, Task, Verdict
+from sandbox.audit import labelled
 from sandbox.types import Executor
 from sandbox.values import decode
 
@@ -124,7 +125,7 @@ async def _judge(task_type: TaskType, task: Task, reply: str, executor: Executor
         answer = task_type.parse_answer(reply)
     except Malformed as fault:
         return Outcome(Verdict.MALFORMED, fault.reason)
-    return await task_type.verify(task, answer, executor)
+    return await task_type.verify(task, answer, labelled(executor, purpose="eval", task_type=task.task_type))
 
 
 def _score(judged: Sequence[tuple[Completion, Outcome]]) -> Score:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar, Unpack
 
 from azr.config import SelfplayConfig
 from azr.errors import Malformed, ModelFault, Rejected
@@ -21,6 +21,8 @@ from azr.selfplay.rewards import proposer_reward, solve_rate, solver_reward
 from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded
 from azr.tasks.base import Proposal, TaskType
 from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
+from sandbox.audit import labelled
+from sandbox.records import LabelChanges
 from sandbox.types import Executor
 
 V = TypeVar("V")
@@ -43,11 +45,15 @@ class Game:
     held_out: frozenset[str] = frozenset()
     """Keys of evaluation tasks; a proposal that is one of them is rejected."""
 
+    def labelled(self, **label: Unpack[LabelChanges]) -> Game:
+        """The same game; the audit log, where there is one, says this of its executions."""
+        return replace(self, executor=labelled(self.executor, **label))
+
 
 async def play_step(game: Game) -> Played:
     """Play one step of the game, up to the rewards."""
     clock = StageClock()
-    proposed = await propose(game, clock)
+    proposed = await propose(game.labelled(purpose="validate"), clock)
     new_tasks = [one.task for one in proposed if one.task is not None]
     attempts = await answer(game, new_tasks, num_samples=game.config.group_size, clock=clock, stage="attempt")
     rates = [solve_rate([attempt.outcome for attempt in group]) for group in attempts]
@@ -66,20 +72,33 @@ async def propose(game: Game, clock: StageClock) -> list[Proposed]:
     asked = ask(game)
 
     async def gate(index: int, completion: Completion) -> tuple[Outcome, Task | None]:
-        return await _gate(game, asked[index], completion)
+        return await gate_one(game, asked[index], completion)
 
     prompts = [one.prompt for one in asked]
     judged = await sample_and_judge(game, prompts, gate, num_samples=1, overlap=clock.overlap("propose", "validate"))
+    return tell_duplicates(game, [Gated(one, *judgement) for one, [judgement] in zip(asked, judged, strict=True)])
+
+
+class Gated(NamedTuple):
+    """A proposal with the gate's judgement."""
+
+    asked: Asked
+    completion: Completion
+    judgement: tuple[Outcome, Task | None]
+
+
+def tell_duplicates(game: Game, gated: Sequence[Gated]) -> list[Proposed]:
+    """A duplicate is in the buffer, or was proposed before in this step."""
     proposed: list[Proposed] = []
     seen: set[str] = set()
-    for one, [(completion, (outcome, task))] in zip(asked, judged, strict=True):
+    for asked, completion, (outcome, task) in gated:
         key = f"{task.task_type} {task_key(task)}" if task is not None else ""
         is_duplicate = task is not None and (key in seen or game.buffer.holds(task))
         if is_duplicate and game.config.duplicates == "rejected":
             outcome, task = Outcome(Verdict.REJECTED, "duplicate"), None
         if task is not None:
             seen.add(key)
-        proposed.append(Proposed(one, completion, outcome, task, is_duplicate))
+        proposed.append(Proposed(asked, completion, outcome, task, is_duplicate))
     return proposed
 
 
@@ -134,7 +153,7 @@ def _ask_one(game: Game, task_type: TaskType) -> Asked:
     return Asked(Prompt(text, Cell(Role.PROPOSER, task_type.name)), tuple(references))
 
 
-async def _gate(game: Game, asked: Asked, completion: Completion) -> tuple[Outcome, Task | None]:
+async def gate_one(game: Game, asked: Asked, completion: Completion) -> tuple[Outcome, Task | None]:
     """The one place where the proposer's faults become outcomes."""
     task_type = game.task_types[asked.prompt.cell.task_type]
     try:
@@ -154,7 +173,7 @@ async def fair_task(game: Game, task_type: TaskType, proposal: Proposal) -> Task
         Rejected: it is no fair task, it is held out for evaluation, or its prompt is too long to be asked.
         SandboxError: the sandbox failed.
     """
-    task = await task_type.validate(proposal, game.executor)
+    task = await task_type.validate(proposal, labelled(game.executor, task_type=task_type.name))
     if task_key(task) in game.held_out:
         raise Rejected("held_out")
     if not game.fits(task_type.solve_prompt(task)):
@@ -168,16 +187,16 @@ async def answer(
     """`num_samples` judged answers to each task. Equal answers to one task are judged once."""
     prompts = [Prompt(game.task_types[t.task_type].solve_prompt(t), Cell(Role.SOLVER, t.task_type)) for t in tasks]
     judging: dict[tuple[Task, str], asyncio.Future[Outcome]] = {}
+    recorded = game.labelled(purpose=stage)
 
     async def judge(index: int, completion: Completion) -> Outcome:
         task = tasks[index]
-        task_type = game.task_types[task.task_type]
         try:
-            found = task_type.parse_answer(completion.text)
+            found = game.task_types[task.task_type].parse_answer(completion.text)
         except Malformed as fault:
             return Outcome(Verdict.MALFORMED, fault.reason)
         if (task, found) not in judging:
-            judging[task, found] = asyncio.ensure_future(task_type.verify(task, found, game.executor))
+            judging[task, found] = asyncio.ensure_future(verify_one(recorded, task, found))
         return await judging[task, found]
 
     overlap = clock.overlap(stage, "verify")
@@ -186,6 +205,12 @@ async def answer(
         [Answered(prompt, completion, task, outcome) for completion, outcome in group]
         for prompt, task, group in zip(prompts, tasks, judged, strict=True)
     ]
+
+
+async def verify_one(game: Game, task: Task, answer: str) -> Outcome:
+    """Judge one answer."""
+    executor = labelled(game.executor, task_type=task.task_type)
+    return await game.task_types[task.task_type].verify(task, answer, executor)
 
 
 def draw_solve_set(game: Game, new_tasks: Sequence[Task]) -> list[Task]:

@@ -26,6 +26,7 @@ async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int
     References come from the growing buffer, which starts with the identity triplet. After `max_rounds` it stops with
     what it has: a base model that cannot propose yet must not hang the run.
     """
+    game = game.labelled(purpose="seed")
     for task_type in game.task_types.values():
         game.buffer.add(task_type.seed_task())
     for _ in range(max_rounds):
@@ -49,6 +50,7 @@ async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -
         InputError: a file cannot be read or a line has not the official form.
     """
     refused: Counter[str] = Counter()
+    game = game.labelled(purpose="seed")
     for task_type in game.task_types.values():
         game.buffer.add(task_type.seed_task())
     for file in files:

@@ -65,7 +65,7 @@ async def all_of(runs: Iterable[Awaitable[object]]) -> None:
 
 
 def open_log(folder: Path) -> AuditLog:
-    return AuditLog.open(folder / "run.db", folder / "anchors.jsonl")
+    return AuditLog.open(folder / "run.db")
 
 
 def verified(folder: Path) -> Verification:
