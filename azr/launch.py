@@ -34,6 +34,7 @@ from azr.runs.summary import summary
 from azr.training import Session, train
 from azr.types import Task
 from sandbox.audit import Audited, AuditLog, Label
+from sandbox.doctor import require_isolation
 from sandbox.types import Executor
 
 INTERRUPTED = 130
@@ -64,6 +65,7 @@ async def _train(config: Config, folder: Path, *, resume: bool) -> int:
     task_types = make_types(config)
     held_out = _played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
     async with make_executor(config.sandbox) as executor:
+        await require_isolation(executor)
         policy = make_policy(config)
         game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
         make_run = RunDirectory.resume if resume else RunDirectory.create

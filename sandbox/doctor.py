@@ -24,6 +24,7 @@ from sandbox.values import NotCanonical, decode, encode
 AREAS: tuple[Callable[[Host], list[Check]], ...] = (
     network.checks, syscalls.checks, files.checks, processes.checks, limits.checks, identity.checks, repeats.checks,
 )  # fmt: skip
+MAX_FOUND_CHARS = 300
 KERNEL = Probe("identity", "kernel")
 
 
@@ -39,7 +40,7 @@ class Finding:
     check: str
     required: str
     found: str
-    """Short, and from inside: untrusted."""
+    """Short, from inside, and shown on one line without control characters."""
     verdict: Verdict
     advice: str
     """What to do; empty when all is well."""
@@ -134,9 +135,15 @@ def _answer(execution: Execution) -> Answer:
 
 def _finding(check: Check, answers: Sequence[Answer], host: Host) -> Finding:
     reading = check.judge(answers, host)
+    found = "".join(_visible(char) for char in reading.found[:MAX_FOUND_CHARS])
     verdict = Verdict.OK if reading.ok else Verdict.FAILED if check.is_required else Verdict.WEAK
     advice = "" if reading.ok else check.advice
-    return Finding(check.area, check.name, check.required, reading.found, verdict, advice)
+    return Finding(check.area, check.name, check.required, found, verdict, advice)
+
+
+def _visible(char: str) -> str:
+    """A weak sandbox is one where programs may have had a hand in the answers."""
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 @contextlib.contextmanager
