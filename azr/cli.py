@@ -144,6 +144,34 @@ def verify(
     raise typer.Exit(run_verify(source, target, backend=backend, overrides=overrides, audit=audit))
 
 
+@app.command()
+def doctor(
+    backend: Backend = "docker",
+    runtime: Annotated[str, typer.Option(help="Docker runtime, e.g. runsc; empty takes the engine's default.")] = "",
+    shows_all: Annotated[
+        bool, typer.Option("--all", help="Every isolation that can be started here, side by side.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    attacks: Annotated[bool, typer.Option("--attacks", help="Run the hostile programs and print their matrix.")] = False,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="With --attacks: run them also where nothing holds them, in containers.")
+    ] = False,
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Probe from inside what the sandbox really gives on this host: required, found, verdict.
+
+    Exit code 0: every required row is given. 1: one is not, and `azr train` would refuse. 2: it cannot be started.
+    """
+    if attacks:
+        from azr.attack_report import run_attacks
+
+        raise typer.Exit(run_attacks(backend=backend, runtime=runtime, with_controls=controls, as_json=as_json))
+    from azr.doctor import run_doctor
+
+    code = run_doctor(backend=backend, runtime=runtime, shows_all=shows_all, as_json=as_json, overrides=overrides)
+    raise typer.Exit(code)
+
+
 @image_app.command("build")
 def image_build(
     name: Annotated[str, typer.Option(help="Name to give the image.")] = "azr-sandbox",
