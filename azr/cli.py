@@ -23,8 +23,10 @@ them, the same model solves them, and both roles are trained from what really ra
 Start with [bold]azr train configs/nano.toml[/bold]: the whole loop on a laptop, in minutes.""",
 )
 image_app = typer.Typer(no_args_is_help=True, help="The sandbox image.")
+bench_app = typer.Typer(no_args_is_help=True, help="Benchmarks of this machine.")
 nano_app = typer.Typer(no_args_is_help=True, help="The embedded nano model: a stand-in for a pretrained LLM.")
 app.add_typer(image_app, name="image")
+app.add_typer(bench_app, name="bench")
 app.add_typer(nano_app, name="nano")
 
 Overrides = Annotated[
@@ -152,7 +154,7 @@ def doctor(
         bool, typer.Option("--all", help="Every isolation that can be started here, side by side.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    attacks: Annotated[bool, typer.Option("--attacks", help="Run the hostile programs and print their matrix.")] = False,
+    attacks: Annotated[bool, typer.Option("--attacks", help="Run the hostile programs; print the matrix.")] = False,
     controls: Annotated[
         bool, typer.Option("--controls", help="With --attacks: run them also where nothing holds them, in containers.")
     ] = False,
@@ -183,6 +185,29 @@ def image_build(
     from azr.launch import build_image
 
     build_image(name, base)
+
+
+@bench_app.command("sandbox")
+def bench_sandbox(
+    backend: Backend = "docker",
+    runtime: Annotated[str, typer.Option(help="Docker runtime, e.g. runsc; empty takes the engine's default.")] = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer repeats: under a minute, not to be cited.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.png.")] = None,
+    programs: Annotated[
+        list[Path], typer.Option(help="JSON lines of real programs: snippet, input or inputs, imports. Repeatable.")
+    ] = [],  # noqa: B006
+    overrides: Overrides = [],  # noqa: B006
+) -> None:
+    """Measure verdicts per second and latency, beside a bare fork, a fresh Python and `docker run`, in one run.
+
+    A verdict's clock stops when its value is decoded on the host and its process is reaped in the guest.
+    """
+    from azr.benchmarking import run_bench
+
+    run_bench(
+        programs, backend=backend, runtime=runtime, is_quick=quick, as_json=as_json, output=output, overrides=overrides
+    )
 
 
 @nano_app.command("pretrain")
