@@ -22,8 +22,8 @@ from sandbox.checks.check import Verdict
 from sandbox.doctor import Finding, examine, failures
 from sandbox.types import Isolation, SandboxError
 
-ALL = (("docker", "runc"), ("docker", "runsc"), ("jail", ""))
-"""Backend and runtime of every isolation that there is."""
+ALL = (("docker", ""), ("docker", "runsc"), ("jail", ""))
+"""Backend and runtime of every isolation that there is; the empty one is the default."""
 COLORS = {Verdict.OK: "green", Verdict.WEAK: "yellow", Verdict.FAILED: "bold red"}
 FAILED, CANNOT_START = 1, 2
 

@@ -34,7 +34,7 @@ def checks(host: Host) -> list[Check]:
             "pass no variables of the host to the guest",
         ),
         Check(
-            AREA, "open files", "pipes only", (Probe("identity", "descriptors"),), _pipes,
+            AREA, "inherited files", "pipes only", (Probe("identity", "descriptors"),), _pipes,
             "the guest must close what it inherits",
         ),
     ]  # fmt: skip
@@ -46,8 +46,9 @@ def _nobody(answers: Sequence[Answer], host: Host) -> Reading:
     if not isinstance(value, dict):
         return Reading(answers[0].told, ok=False)
     ids = cast(dict[str, list[int]], value)
-    told = "; ".join(f"{name} {', '.join(str(number) for number in dict.fromkeys(ids[name]))}" for name in ids)
-    return Reading(told, all(0 not in numbers for numbers in ids.values()))
+    users, groups = sorted(set(ids["user"])), sorted({*ids["group"], *ids["groups"]})
+    told = f"user {', '.join(map(str, users))}; group {', '.join(map(str, groups))}"
+    return Reading(told, 0 not in users and 0 not in groups)
 
 
 def _fields(answers: Sequence[Answer]) -> dict[str, str]:
@@ -99,7 +100,7 @@ def _no_secrets(answers: Sequence[Answer], host: Host) -> Reading:
         return Reading(answers[0].told, ok=False)
     variables = cast(dict[str, str], value)
     leaked = [name for name in variables if _is_leaked(name, variables[name], host)]
-    return Reading(some(sorted(leaked)) if leaked else f"{len(variables)} variables, none of the host", not leaked)
+    return Reading(some(sorted(leaked)) if leaked else f"{len(variables)} variables, none the host's", not leaked)
 
 
 def _is_leaked(name: str, text: str, host: Host) -> bool:

@@ -26,7 +26,7 @@ def checks(host: Host) -> list[Check]:
             "shared memory",
             "64 MiB, enforced",
             _take("share", 160),
-            _ended(Status.MEMORY, Status.ERROR),
+            _ended(Status.MEMORY),
             SUPERVISOR,
         ),
         Check(
@@ -65,7 +65,8 @@ def _ended(*statuses: Status) -> Judge:
     def judge(answers: Sequence[Answer], host: Host) -> Reading:
         del host
         [answer] = answers
-        return Reading(answer.told if answer.status is Status.OK else str(answer.status), answer.status in statuses)
+        is_enforced = answer.status in statuses or answer.told == "ENOMEM"
+        return Reading(answer.told if answer.value or answer.errno else str(answer.status), is_enforced)
 
     return judge
 

@@ -16,6 +16,7 @@ FEW = Limits(wall_s=5.0, cpu_s=5.0, processes=16)
 SLACK = 16
 OWN = "run the guest in namespaces of its own; the runtime in use did not make them"
 HIDDEN = "the supervisor must be undumpable (PR_SET_DUMPABLE 0) and run as PID 1"
+USERS = "one more wall where wanted: run the engine with userns-remap"
 BOUNDED = "set a process limit: pids_limit in Docker, a cgroup or RLIMIT_NPROC in the jail"
 
 
@@ -23,7 +24,7 @@ def checks(host: Host) -> list[Check]:
     del host
     return [
         Check(AREA, "namespaces", "its own", (Probe("processes", "namespaces"),), _separate, OWN),
-        Check(AREA, "user namespace", "its own", (Probe("processes", "namespaces"),), _user, "userns-remap", False),
+        Check(AREA, "user namespace", "its own", (Probe("processes", "namespaces"),), _user, USERS, False),
         Check(AREA, "other processes", "none seen", (Probe("processes", "strangers"),), nothing, OWN),
         Check(AREA, "supervisor's secrets", "closed", (Probe("processes", "open_ancestors"),), nothing, HIDDEN),
         Check(AREA, "kill PID 1", "outlived", (Probe("processes", "kill_first"),), _outlived, HIDDEN),

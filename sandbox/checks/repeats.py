@@ -62,7 +62,7 @@ def _versions(host: Host) -> list[Check]:
         "Python": python,
         "image": isolation.image[:19],
     }
-    return [Check(VERSIONS, name, "-", (), _told(text), "") for name, text in told.items()]
+    return [Check(VERSIONS, name, "", (), _told(text), "") for name, text in told.items()]
 
 
 def _told(text: str) -> Judge:

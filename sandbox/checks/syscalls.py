@@ -74,17 +74,18 @@ def _refused(calls: tuple[str, ...], stopped: set[str]) -> Judge:
             return Reading(answer.told, ok=False)
         told = {call: cast(dict[str, str], answer.value)[call] for call in calls}
         if all(each in stopped for each in told.values()):
-            return Reading(_grouped(told), ok=True)
+            return Reading(", ".join(dict.fromkeys(told.values())), ok=True)
+        taken = {call: each for call, each in told.items() if each not in stopped}
         if host.has_own_kernel:
-            return Reading(f"taken by gVisor, not by the host's kernel: {_grouped(told)}", ok=True)
-        return Reading(_grouped({call: each for call, each in told.items() if each not in stopped}), ok=False)
+            return Reading(f"by gVisor's kernel: {_grouped(taken)}", ok=True)
+        return Reading(_grouped(taken), ok=False)
 
     return judge
 
 
 def _grouped(told: dict[str, str]) -> str:
     """Each outcome once, with the calls that had it where there are several."""
-    if len(set(told.values())) == 1 and (len(told) == 1 or next(iter(told.values())) in STOPPED):
+    if len(told) == 1:
         return next(iter(told.values()))
     groups = {each: [call for call, other in told.items() if other == each] for each in told.values()}
     return "; ".join(f"{each}: {', '.join(group)}" for each, group in groups.items())

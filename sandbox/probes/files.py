@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import stat
@@ -187,7 +188,7 @@ def _write(name: str) -> str:
         with open(name, "wb") as target:  # noqa: PTH123
             target.write(CHUNK)
     except OSError as error:
-        return error.strerror or str(error)
+        return errno.errorcode.get(error.errno or 0, str(error))
     return ""
 
 

@@ -56,7 +56,7 @@ def kernel() -> tuple[str, str, str]:
 def world() -> dict[str, str]:
     """What must differ from one seed slot to the other."""
     return {
-        "hash": str(hash("azr")),
+        "hash": hex(hash("azr") & 0xFFFFFFFF),
         "zone": time.strftime("%z"),
         "date": str(datetime.date.today()),
         "address": hex(id(object())),

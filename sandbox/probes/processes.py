@@ -85,7 +85,7 @@ def fork_many(most: int) -> int:
         while len(children) < most:
             child = os.fork()
             if child == 0:
-                signal.pause()
+                time.sleep(60)
                 os._exit(0)
             children.append(child)
     for child in children:
