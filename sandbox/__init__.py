@@ -1,6 +1,8 @@
 """Runs untrusted Python in isolation and says what became of it. Imports nothing of `azr`; README.md is the way in."""
 
-from sandbox.docker import ContainerLimits, DockerExecutor
+from sandbox.container import ContainerLimits
+from sandbox.docker import DockerExecutor
+from sandbox.jail import JailExecutor
 from sandbox.types import (
     EngineUnavailable,
     Execution,
@@ -25,6 +27,7 @@ __all__ = [
     "Executor",
     "ImageMissing",
     "Isolation",
+    "JailExecutor",
     "Job",
     "Limits",
     "NotAValue",

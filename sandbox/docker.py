@@ -9,14 +9,14 @@ import platform
 import secrets
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from sandbox import image as images
+from sandbox import seccomp
+from sandbox.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits, environment, is_orphan, owner
 from sandbox.engine import connect
-from sandbox.pool import SLOTS, ChannelBroken, Pool
+from sandbox.pool import ChannelBroken, Pool
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 if TYPE_CHECKING:
@@ -24,26 +24,9 @@ if TYPE_CHECKING:
     from docker.models.containers import Container
 
 OWNER_LABEL = "azr.sandbox.owner"
-FIRST_USER, NUM_USERS = 60578, 600
-"""User ids that no distribution gives away. Each container has one of its own, because the kernel counts a user's
-processes over all containers."""
-OVERHEAD_MIB = 96
-OVERHEAD_PIDS = 8
-SEEDS = {0: "20250506", 1: "1"}
-ZONES = {0: "UTC0", 1: "XYZ-7"}
 NO_IPC = {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"}
 """System V and POSIX queues would outlive the process that made them."""
 STDOUT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerLimits:
-    """What one container may use, whatever its jobs ask for."""
-
-    memory_mib: int = 512
-    processes: int = 64
-    cpus: float = 1.0
-    scratch_mib: int = 16
 
 
 class DockerExecutor:
@@ -71,11 +54,11 @@ class DockerExecutor:
         self._workers = workers
         self._limits = container or ContainerLimits()
         self._runtime = runtime
-        self._started = secrets.randbelow(NUM_USERS)
+        self._users = Users()
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         for job in jobs:
-            self._check_fits(job)
+            check_fits(job, self._limits)
         return await self._pool.run(jobs)
 
     @property
@@ -106,20 +89,11 @@ class DockerExecutor:
             backend="docker",
             runtime=self._runtime or str(about["DefaultRuntime"]),
             image=images.require(self._image),
-            seccomp="",
+            seccomp=seccomp.digest(),
             kernel=platform.release(),
             python=platform.python_version(),
             hash_seeds=(SEEDS[0], SEEDS[1]),
         )
-
-    def _check_fits(self, job: Job) -> None:
-        fits = (
-            job.limits.memory_mib + OVERHEAD_MIB <= self._limits.memory_mib
-            and job.limits.processes + OVERHEAD_PIDS <= self._limits.processes
-            and job.seed_slot in SLOTS
-        )
-        if not fits:
-            raise SandboxError(f"{job.limits}, slot {job.seed_slot}: more than the containers have ({self._limits})")
 
     async def _open(self, slot: int) -> Attached:
         starting = asyncio.create_task(asyncio.to_thread(self._start, slot))
@@ -150,25 +124,26 @@ class DockerExecutor:
         return container, stream
 
     def _settings(self, slot: int) -> dict[str, Any]:
-        from docker.types import LogConfig
+        from docker.types import LogConfig, Ulimit
 
-        self._started += 1
-        user = FIRST_USER + self._started % NUM_USERS
-        scratch = f"rw,noexec,nosuid,nodev,mode=1777,nr_inodes=1024,size={self._limits.scratch_mib}m"
+        user, scratch = self._users.take(), SCRATCH[slot]
+        options = f"rw,noexec,nosuid,nodev,mode=1777,nr_inodes=1024,size={self._limits.scratch_mib}m"
         return {
             "user": f"{user}:{user}",
-            "environment": {"PYTHONHASHSEED": SEEDS[slot], "TZ": ZONES[slot], "HOME": "/tmp"},
+            "environment": environment(slot),
+            "working_dir": scratch,
             "hostname": secrets.token_hex(4),
             "network_mode": "none",
             "ipc_mode": "none",
             "read_only": True,
             "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges"],
+            "security_opt": ["no-new-privileges", f"seccomp={seccomp.docker_profile()}"],
             "mem_limit": f"{self._limits.memory_mib}m",
             "memswap_limit": f"{self._limits.memory_mib}m",
             "pids_limit": self._limits.processes,
             "nano_cpus": int(self._limits.cpus * 1e9),
-            "tmpfs": {"/tmp": scratch},
+            "ulimits": [Ulimit(name="core", soft=0, hard=0)],
+            "tmpfs": {scratch: options, "/tmp": options},
             "sysctls": NO_IPC if self._runtime is None else {},
             "runtime": self._runtime,
             "stdin_open": True,
@@ -224,18 +199,9 @@ class Attached:
 
 def remove_orphans(client: docker.DockerClient) -> None:
     """Remove containers of our processes that ended without cleaning up; nobody else's, no other machine's."""
-    boot, namespace, _ = owner().split(":")
     for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
-        label = str(cast(Any, container).labels[OWNER_LABEL])
-        is_ours = label.startswith(f"{boot}:{namespace}:")
-        if is_ours and not Path("/proc", label.rpartition(":")[2]).exists():
+        if is_orphan(str(cast(Any, container).labels[OWNER_LABEL])):
             _remove(container)
-
-
-def owner() -> str:
-    """This process, named so that only a process of the same boot and pid namespace is compared with it."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}:{os.getpid()}"  # noqa: PTH116  # pathlib has no better word
 
 
 def _remove(container: Container) -> None:

@@ -24,7 +24,7 @@ GUEST_MODULES = tuple(
     f"{name}.py" for name in ("arithmetic", "constructors", "literals", "scalars", "tokens", "types", "values", "wire")
 )
 ENTRYPOINT = ("python3", "-B", "-P", "-m", "sandbox.guest.supervisor")
-MOUNT_POINTS = ("dev", "etc", "proc", "sys", "tmp")
+MOUNT_POINTS = ("dev", "etc", "proc", "sys", "tmp", "var", "var/tmp")
 ENVIRONMENT = {
     "PATH": "/usr/local/bin",
     "LD_LIBRARY_PATH": "/usr/local/lib/shared",
@@ -79,7 +79,7 @@ def guest_files() -> Files:
 
 def digest(files: Mapping[str, bytes | Path]) -> str:
     """One hash over all names and contents."""
-    total = hashlib.sha256(repr((ENTRYPOINT, sorted(ENVIRONMENT.items()))).encode())
+    total = hashlib.sha256(repr((ENTRYPOINT, MOUNT_POINTS, sorted(ENVIRONMENT.items()))).encode())
     for name, content in sorted(files.items()):
         total.update(name.encode() + b"\0" + hashlib.sha256(_bytes(content)).digest())
     return total.hexdigest()
@@ -91,14 +91,18 @@ def archive(files: Mapping[str, bytes | Path]) -> bytes:
     folders = {str(parent) for name in files for parent in Path(name).parents} - {"."} | set(MOUNT_POINTS)
     with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for folder in sorted(folders):
-            tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755))
+            tar.addfile(_entry(folder, tarfile.DIRTYPE, 0o1777 if folder in ("tmp", "var/tmp") else 0o755))
         for name, content in sorted(files.items()):
             data = _bytes(content)
-            is_program = "/bin/" in name or ".so" in Path(name).name
-            entry = _entry(name, tarfile.REGTYPE, 0o755 if is_program else 0o644)
+            entry = _entry(name, tarfile.REGTYPE, 0o755 if is_program(name) else 0o644)
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     return target.getvalue()
+
+
+def is_program(name: str) -> bool:
+    """True for what the kernel or the loader must be able to execute."""
+    return "/bin/" in name or ".so" in Path(name).name
 
 
 def _entry(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

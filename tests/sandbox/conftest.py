@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox import DockerExecutor, Execution, Executor, Job, Limits, image
+from sandbox import DockerExecutor, Execution, Executor, JailExecutor, Job, Limits, image
 
-BACKENDS: dict[str, Callable[[], Executor]] = {"docker": lambda: DockerExecutor(image.ensure())}
+BACKENDS: dict[str, Callable[[], Executor]] = {
+    "docker": lambda: DockerExecutor(image.ensure()),
+    "jail": JailExecutor,
+}
 
 
 class Running:

@@ -79,9 +79,11 @@ def test_nothing_of_the_host_is_in_the_environment(sandboxed: Running) -> None:
         "LANG",
         "LD_LIBRARY_PATH",
         "PATH",
+        "PWD",
         "PYTHONHASHSEED",
         "PYTHONNOUSERSITE",
         "PYTHONPATH",
+        "TMPDIR",
         "TZ",
     }
     names, num_arguments = decode(result.value)

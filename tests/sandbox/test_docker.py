@@ -13,8 +13,9 @@ from typing import Any, cast
 import docker
 import pytest
 
-from sandbox import DockerExecutor, EngineUnavailable, ImageMissing, Job, Limits, SandboxError, image
-from sandbox.docker import OWNER_LABEL, owner, remove_orphans
+from sandbox import DockerExecutor, EngineUnavailable, ImageMissing, Job, Limits, SandboxError, image, seccomp
+from sandbox.container import owner
+from sandbox.docker import OWNER_LABEL, remove_orphans
 from sandbox.engine import connect
 
 ADD = "def f(x): return x + 1"
@@ -71,8 +72,9 @@ def test_containers_are_locked_down_and_gone_afterwards(client: docker.DockerCli
         assert settings["NetworkMode"] == "none"
         assert settings["ReadonlyRootfs"]
         assert settings["CapDrop"] == ["ALL"]
-        assert settings["SecurityOpt"] == ["no-new-privileges"]
+        assert settings["SecurityOpt"] == ["no-new-privileges", f"seccomp={seccomp.docker_profile()}"]
         assert settings["Memory"] == settings["MemorySwap"] > 0
+        assert [limit["Hard"] for limit in settings["Ulimits"] if limit["Name"] == "core"] == [0]
         assert settings["PidsLimit"] > 0
         assert settings["NanoCpus"] > 0
         assert not settings["Binds"]
@@ -83,7 +85,7 @@ def test_containers_are_locked_down_and_gone_afterwards(client: docker.DockerCli
 
 def test_containers_end_with_the_process_that_owns_them(client: docker.DockerClient) -> None:
     program = (
-        "import asyncio, os\nfrom sandbox import DockerExecutor\nfrom sandbox.docker import owner\n"
+        "import asyncio, os\nfrom sandbox import DockerExecutor\nfrom sandbox.container import owner\n"
         "async def main():\n await DockerExecutor().__aenter__()\n print(owner(), flush=True)\n os._exit(1)\nasyncio.run(main())"
     )
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
