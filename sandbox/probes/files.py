@@ -14,6 +14,8 @@ MAX_TOLD = 12
 CHUNK = bytes(1 << 20)
 KERNEL_FILES = ("/proc/sysrq-trigger", "/proc/sys", "/proc/irq", "/sys/fs/cgroup", "/sys/kernel", "/sys/power")
 """Files and trees that steer the kernel."""
+ASKS_LATER = ("/proc/sys/kernel/ns_last_pid",)
+"""Anyone may open it; the kernel asks for a right at the write. What was read is written back."""
 MAX_DEPTH = 6
 
 
@@ -149,7 +151,7 @@ def _has_capabilities(path: str) -> bool:
 
 @functools.cache
 def kernel_files() -> list[str]:
-    """Files that steer the kernel and open for writing. Nothing is written."""
+    """Files that steer the kernel and open for writing. Nothing is changed."""
     found = [path for root in KERNEL_FILES for path in _files(root) if _opens_for_writing(path)]
     return found[:MAX_TOLD]
 
@@ -165,10 +167,15 @@ def _files(root: str) -> Iterator[str]:
 
 def _opens_for_writing(path: str) -> bool:
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+        descriptor = os.open(path, (os.O_RDWR if path in ASKS_LATER else os.O_WRONLY) | os.O_NONBLOCK)
     except OSError:
         return False
-    return True
+    try:
+        return path not in ASKS_LATER or bool(os.write(descriptor, os.read(descriptor, 64)))
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 @functools.cache
