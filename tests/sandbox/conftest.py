@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox import DockerExecutor, Execution, Executor, JailExecutor, Job, Limits, image
+from sandbox import DockerExecutor, Execution, Executor, JailExecutor, Isolation, Job, Limits, image
 
 BACKENDS: dict[str, Callable[[], Executor]] = {
     "docker": lambda: DockerExecutor(image.ensure()),
@@ -33,6 +33,10 @@ class Running:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    @property
+    def isolation(self) -> Isolation:
+        return self._executor.isolation
 
     def run(self, *jobs: Job) -> list[Execution]:
         return asyncio.run_coroutine_threadsafe(self._executor.run(jobs), self._loop).result()
