@@ -22,7 +22,6 @@ import asyncio
 import contextlib
 import errno
 import json
-import os
 import secrets
 import sqlite3
 import threading
@@ -32,6 +31,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, Unpack
 
+from sandbox.anchors import anchors_of, append_line
+from sandbox.audit_schema import SCHEMA, SCHEMA_VERSION, require_schema
 from sandbox.records import (
     NO_HASH,
     VERSION,
@@ -49,35 +50,6 @@ from sandbox.records import (
     digest,
 )
 from sandbox.types import AuditError, Execution, Executor, Isolation, Job, SandboxError
-
-SCHEMA_VERSION = 1
-SCHEMA = {
-    "audit_schema": "CREATE TABLE audit_schema (version INTEGER NOT NULL)",
-    "blobs": "CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL)",
-    "executions": """CREATE TABLE executions (
-    sequence INTEGER PRIMARY KEY,  -- 0 is the genesis record
-    hash     TEXT NOT NULL,        -- SHA-256 of the body
-    body     TEXT NOT NULL,        -- canonical JSON; holds the hash of the record before it
-    kind     TEXT NOT NULL,        -- these four repeat fields of the body, for queries; the verifier compares
-    step     INTEGER,
-    purpose  TEXT,
-    status   TEXT
-)""",
-    "executions_by_step": "CREATE INDEX executions_by_step ON executions (step)",
-    **{
-        f"{table}_no_{verb.lower()}": f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table}\n"
-        f"BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END"
-        for table in ("executions", "blobs")
-        for verb in ("UPDATE", "DELETE")
-    },
-    "executions_no_replace": """CREATE TRIGGER executions_no_replace BEFORE INSERT ON executions
-WHEN EXISTS (SELECT 1 FROM executions WHERE sequence = NEW.sequence)
-BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
-    "blobs_no_replace": """CREATE TRIGGER blobs_no_replace BEFORE INSERT ON blobs
-WHEN EXISTS (SELECT 1 FROM blobs WHERE sha256 = NEW.sha256 AND content <> NEW.content)
-BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
-}
-"""By name, as SQLite keeps it: the verifier compares. INSERT OR REPLACE fires no delete trigger, hence the last two."""
 
 MAX_REMEMBERED = 100_000
 """Blob hashes kept in memory, so that a program that runs again and again is not written again and again."""
@@ -172,7 +144,7 @@ class AuditLog:
                 "run": self.run_id,
                 "time_s": time.time(),
             }
-            _append_line(self._anchors, canonical(line) + "\n")
+            append_line(self._anchors, canonical(line) + "\n")
 
     def resumed(self, step: int) -> None:
         """Record that a run goes on after `step`: executions of later steps on record so far were of no consequence."""
@@ -314,26 +286,9 @@ class Audited:
         await self._executor.__aexit__(kind, error, trace)
 
 
-def anchors_of(path: Path) -> Path:
-    """Where the anchors of a log lie: `anchors.jsonl` beside a `run.db`, `NAME.anchors.jsonl` beside any other file."""
-    return path.with_name("anchors.jsonl" if path.name == "run.db" else f"{path.name}.anchors.jsonl")
-
-
 def labelled(executor: Executor, **changes: Unpack[LabelChanges]) -> Executor:
     """The executor under a changed label; one that keeps no log is given back as it is."""
     return executor.labelled(**changes) if isinstance(executor, Audited) else executor
-
-
-def require_schema(connection: sqlite3.Connection) -> None:
-    """
-    Raises:
-        AuditError: the log was written by another version.
-    """
-    row = connection.execute("SELECT version FROM audit_schema").fetchone()
-    if row is None or row[0] != SCHEMA_VERSION:
-        raise AuditError(
-            f"the audit log has schema {row and row[0]}, this version of azr reads schema {SCHEMA_VERSION}"
-        )
 
 
 @contextlib.contextmanager
@@ -348,24 +303,6 @@ def _faults(doing: str) -> Generator[None]:
         )
         advice = "the disk is full. Free some space, then go on with --resume" if is_full else str(error)
         raise AuditError(f"cannot {doing} the audit log: {advice}; what was recorded before is intact") from error
-
-
-def _append_line(path: Path, line: str) -> None:
-    """Append durably; a line that a crash tore is taken away first, one that the disk refuses is taken back."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        content = path.read_bytes()
-        end = content.rfind(b"\n") + 1
-        os.ftruncate(descriptor, end)
-        try:
-            if os.pwrite(descriptor, line.encode("ascii"), end) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.fsync(descriptor)
-        except OSError:
-            os.ftruncate(descriptor, end)
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def _boot_id() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
-from sandbox.audit import require_schema
+from sandbox.audit_schema import require_schema
 from sandbox.records import Body, blob_text, execution_of, job_of
 from sandbox.types import AuditError, Execution, Job
 

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
-from sandbox.audit import SCHEMA, Head
+from sandbox.anchors import Anchor
+from sandbox.audit import Head
 from sandbox.audit_reader import connect_read_only
+from sandbox.audit_schema import SCHEMA
 from sandbox.records import NO_HASH, Body, canonical, digest, named_blobs
 from sandbox.types import AuditError
 
@@ -52,16 +54,6 @@ class Row(NamedTuple):
     content: bytes
     columns: tuple[object, ...]
     """The fields that the table repeats for queries."""
-
-
-class Anchor(NamedTuple):
-    """A line of the anchors file."""
-
-    line: int
-    run: str
-    step: int
-    num_records: int
-    head: str
 
 
 def verify(path: Path, anchors: Path | None) -> Verification:
@@ -130,28 +122,38 @@ def _check_pages(connection: sqlite3.Connection, found: _Findings) -> None:
 def _chained(connection: sqlite3.Connection, found: _Findings) -> Iterator[tuple[Row, Body]]:
     """Every record that can be read, its place in the chain checked."""
     before = Row(-1, NO_HASH, b"", ())
-    run = None
+    run: object = None
     for sequence, stored, text, *columns in connection.execute(f"SELECT {COLUMNS} FROM executions ORDER BY sequence"):
         content = text if isinstance(text, bytes) else b""
         row = Row(sequence if isinstance(sequence, int) else -1, _text(stored), content, tuple(columns))
-        if row.sequence == before.sequence:
-            found.add("duplicate", row.sequence, "there is a second record of this number")
-        elif row.sequence != before.sequence + 1:
-            found.add("missing", row.sequence, f"the records between {before.sequence} and this one are gone")
         body = _checked_body(row, found)
         run = body.get("run") if run is None else run
-        if body and body.get("sequence") != row.sequence:
-            found.add("order", row.sequence, f"this record was written as number {body.get('sequence')!r:.40}")
-        if body and [body.get(name) for name in REPEATED] != [_known(value) for value in row.columns]:
-            found.add("changed", row.sequence, "the columns for queries say otherwise than the record")
-        if body and body.get("run") != run:
-            found.add("foreign", row.sequence, f"this record is of another log, {body.get('run')!r:.80}")
-        if body and body.get("previous") != before.hash:
-            found.add("chain", row.sequence, "it does not follow the record before it: one of the two was exchanged")
+        _check_place(row, before, found)
+        if body:
+            _check_claims(row, body, previous=before.hash, run=run, found=found)
         yield row, body
         before = row
     if before.sequence < 0:
         found.add("missing", 0, "there is no record at all, not even the first one")
+
+
+def _check_place(row: Row, before: Row, found: _Findings) -> None:
+    if row.sequence == before.sequence:
+        found.add("duplicate", row.sequence, "there is a second record of this number")
+    elif row.sequence != before.sequence + 1:
+        found.add("missing", row.sequence, f"the records between {before.sequence} and this one are gone")
+
+
+def _check_claims(row: Row, body: Body, *, previous: str, run: object, found: _Findings) -> None:
+    """What the record says of itself."""
+    if body.get("sequence") != row.sequence:
+        found.add("order", row.sequence, f"this record was written as number {body.get('sequence')!r:.40}")
+    if [body.get(name) for name in REPEATED] != [_known(value) for value in row.columns]:
+        found.add("changed", row.sequence, "the columns for queries say otherwise than the record")
+    if body.get("run") != run:
+        found.add("foreign", row.sequence, f"this record is of another log, {body.get('run')!r:.80}")
+    if body.get("previous") != previous:
+        found.add("chain", row.sequence, "it does not follow the record before it: one of the two was exchanged")
 
 
 def _checked_body(row: Row, found: _Findings) -> Body:
@@ -196,11 +198,11 @@ def _read_anchors(path: Path, found: _Findings) -> list[Anchor]:
         raise AuditError(f"cannot read the anchors {path}: {error.strerror}") from error
     anchors: list[Anchor] = []
     for number, line in enumerate(lines[:-1], start=1):  # a crash may have torn the last line, which no newline ends
-        try:
-            told: Any = json.loads(line)
-            anchors.append(Anchor(number, str(told["run"]), int(told["step"]), int(told["count"]), str(told["head"])))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        anchor = Anchor.read(number, line)
+        if anchor is None:
             found.add("anchor", -1, f"line {number} of the anchors cannot be read")
+        else:
+            anchors.append(anchor)
     return anchors
 
 
