@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sandbox import DockerExecutor, Execution, Executor, JailExecutor, Isolation, Job, Limits, image
+from sandbox import DockerExecutor, Execution, Executor, Isolation, JailExecutor, Job, Limits, image
 
 BACKENDS: dict[str, Callable[[], Executor]] = {
     "docker": lambda: DockerExecutor(image.ensure()),
