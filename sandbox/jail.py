@@ -8,35 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import json
 import platform
-import re
-import secrets
-import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple, Self
+from typing import Literal, Self
 
-from sandbox import bpf, cgroup, image, rootfs, seccomp
-from sandbox.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits, environment
+from sandbox import bpf, bubblewrap, cgroup, image, rootfs, seal, seccomp
+from sandbox.bubblewrap import Tethers
+from sandbox.container import SEEDS, ContainerLimits, Users, check_fits
 from sandbox.pool import ChannelBroken, Pool
 from sandbox.types import EngineUnavailable, Execution, Isolation, Job, SandboxError
 
-OLDEST_BWRAP = (0, 7)
 PROBE_S = 30
-DEVICES = ("null", "zero", "urandom")
-HIDDEN_FILES = ("kcore", "keys", "timer_list", "sched_debug", "kallsyms", "latency_stats")
-HIDDEN_FOLDERS = ("acpi", "scsi", "asound")
-"""Below /proc: what tells of the host, as Docker hides it."""
 WAIT_THEN_BECOME = 'read -r go && ulimit -c 0 && exec "$@"'
 """Nothing is started before the owner has put this process into its control group and says so."""
-TO_INSTALL = "Install it (Debian, Ubuntu: apt-get install bubblewrap), or use sandbox.backend = docker."
-TO_PERMIT = (
-    "bubblewrap needs user namespaces: set kernel.unprivileged_userns_clone=1 or user.max_user_namespaces > 0, on "
-    "Ubuntu kernel.apparmor_restrict_unprivileged_userns=0, and /proc not masked where this is a container itself."
-)
 TO_GROUP = (
     "A jail's memory, processes and CPU time are bounded by a control group. Run as root, or in one that is yours "
     "(systemd-run --user --scope -p Delegate=yes), or give the bound up by name: sandbox.jail_cgroup = none."
@@ -67,6 +56,7 @@ class JailExecutor:
             raise ValueError(f"an executor needs at least one worker, not {workers}")
         self._workers = workers
         self._limits = container or ContainerLimits()
+        self._size = self._limits.scratch_mib << 20
         self._control_group = control_group
         self._cache = cache
         self._users = Users()
@@ -96,7 +86,7 @@ class JailExecutor:
         await self._pool.close()
 
     def _prepare(self) -> None:
-        self._bwrap, version = find_bwrap()
+        self._bwrap, version = bubblewrap.find()
         self._filter = bpf.program()
         self._groups = self._found_groups()
         if self._groups is not None:
@@ -129,8 +119,8 @@ class JailExecutor:
             EngineUnavailable: no jail can be made.
         """
         user = self._users.take()
-        who = _identity(user)
-        command = [*self._command(0, user, None), "python3", "-c", ""]
+        who = bubblewrap.identity(user)
+        command = [*self._command(0, user, None), "--", "python3", "-c", ""]
         try:
             done = subprocess.run(
                 command,
@@ -144,10 +134,10 @@ class JailExecutor:
                 extra_groups=who.groups,
             )
         except subprocess.TimeoutExpired as error:
-            raise EngineUnavailable(f"A jail did not start within {PROBE_S} s. {TO_PERMIT}") from error
+            raise EngineUnavailable(f"A jail did not start within {PROBE_S} s. {bubblewrap.TO_PERMIT}") from error
         if done.returncode != 0:
             said = done.stderr.decode("utf-8", "replace").strip()[-300:]
-            raise EngineUnavailable(f"No jail can be made here ({said!r}). {TO_PERMIT}")
+            raise EngineUnavailable(f"No jail can be made here ({said!r}). {bubblewrap.TO_PERMIT}")
 
     async def _open(self, slot: int) -> Jailed:
         group = None if self._groups is None else await asyncio.to_thread(self._make_group, self._groups)
@@ -168,45 +158,53 @@ class JailExecutor:
 
     async def _start(self, slot: int, group: cgroup.Group | None) -> Jailed:
         user = self._users.take()
-        who = _identity(user)
-        rules = _in_memory(self._filter)
-        command = [*self._command(slot, user, group, rules), *image.ENTRYPOINT]
-        try:
+        who = bubblewrap.identity(user)
+        with Tethers(self._filter) as tethers:
+            command = [*self._command(slot, user, group), *tethers.options, "--", *image.ENTRYPOINT]
             process = await asyncio.create_subprocess_exec(
                 "/bin/sh", "-c", WAIT_THEN_BECOME, "sh", *command,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                pass_fds=(rules,), cwd="/", env={},
+                pass_fds=tethers.passed, cwd="/", env={},
                 user=who.user, group=who.user, extra_groups=who.groups,
             )  # fmt: skip
-        finally:
-            os.close(rules)
-        jailed = Jailed(process, group)
-        try:
-            if group is not None:
-                group.add(process.pid)
-            await jailed.send(b"go\n")
-        except BaseException:
-            await jailed.close()
-            raise
+            jailed = Jailed(process, group)
+            try:
+                if group is not None:
+                    group.add(process.pid)
+                await jailed.send(b"go\n")
+                await asyncio.to_thread(self._seal, slot, tethers)
+            except BaseException as error:
+                await jailed.close()
+                if isinstance(error, SandboxError):
+                    raise SandboxError(f"{error} {jailed.stderr.decode('utf-8', 'replace')}") from error
+                raise
         return jailed
 
-    def _command(self, slot: int, user: int, group: cgroup.Group | None, rules: int | None = None) -> list[str]:
-        """bubblewrap and all that it is told, up to the program to start."""
-        scratch = SCRATCH[slot]
-        words = [self._bwrap, "--unshare-all", "--as-pid-1", "--die-with-parent", "--new-session", "--clearenv"]
-        words += ["--uid", str(user), "--gid", str(user), "--hostname", secrets.token_hex(4), "--cap-drop", "ALL"]
-        words += ["--ro-bind", str(self._root), "/", "--proc", "/proc", *_hidden(), "--tmpfs", "/dev"]
-        words += [word for name in DEVICES for word in ("--dev-bind", f"/dev/{name}", f"/dev/{name}")]
-        words += ["--tmpfs", "/sys"]
+    def _seal(self, slot: int, tethers: Tethers) -> None:
+        """Have the scratch folders bounded and let the jail go on."""
+        about = tethers.about_child()
+        if not about:
+            raise SandboxError("bubblewrap made no jail:")
+        place = f"/{self._root.parent.name}/{self._root.name}"
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            seal.__file__,
+            str(json.loads(about)["child-pid"]),
+            place,
+            str(self._size),
+        ]
+        done = subprocess.run(
+            [*command, *bubblewrap.scratch_folders(slot)], capture_output=True, check=False, text=True
+        )
+        if done.returncode != 0:
+            raise SandboxError(f"The jail's scratch folder could not be bounded: {done.stderr.strip()[-300:]}")
+        tethers.let_go()
+
+    def _command(self, slot: int, user: int, group: cgroup.Group | None) -> list[str]:
         shown = {} if group is None else group.seen_inside()
-        words += [word for path, place in shown.items() for word in ("--ro-bind", str(path), place)]
-        words += ["--remount-ro", "/dev", "--remount-ro", "/sys"]
-        for folder in dict.fromkeys((scratch, "/tmp")):
-            words += ["--perms", "1777", "--size", str(self._limits.scratch_mib << 20), "--tmpfs", folder]
-        for name, value in {**image.ENVIRONMENT, **environment(slot)}.items():
-            words += ["--setenv", name, value]
-        words += [] if rules is None else ["--seccomp", str(rules)]
-        return [*words, "--chdir", scratch, "--"]
+        return bubblewrap.command(self._bwrap, self._root, slot, user=user, size=self._size, shown=shown)
 
 
 class Jailed:
@@ -253,47 +251,3 @@ class Jailed:
     async def _listen(self, stderr: asyncio.StreamReader) -> None:
         while data := await stderr.read(2000):
             self.stderr = (self.stderr + data)[-2000:]
-
-
-def find_bwrap() -> tuple[str, str]:
-    """Path and version of bubblewrap.
-
-    Raises:
-        EngineUnavailable: it is not installed, or too old.
-    """
-    path = shutil.which("bwrap")
-    if path is None:
-        raise EngineUnavailable(f"The jail backend needs bubblewrap (bwrap), which is not here. {TO_INSTALL}")
-    told = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
-    version = re.search(r"(\d+)\.(\d+)\S*", told)
-    if version is None or (int(version[1]), int(version[2])) < OLDEST_BWRAP:
-        oldest = ".".join(map(str, OLDEST_BWRAP))
-        raise EngineUnavailable(f"The jail backend needs bubblewrap {oldest}, this is {told.strip()!r}. {TO_INSTALL}")
-    return path, version[0]
-
-
-class _Identity(NamedTuple):
-    """Whom the jail is started as; None is as we are."""
-
-    user: int | None
-    groups: list[int] | None
-
-
-def _identity(user: int) -> _Identity:
-    """Root becomes a user of the jail's own first, because the kernel does not count root's processes."""
-    return _Identity(user, []) if os.geteuid() == 0 else _Identity(None, None)
-
-
-def _hidden() -> list[str]:
-    files = [name for name in HIDDEN_FILES if Path("/proc", name).exists()]
-    folders = [name for name in HIDDEN_FOLDERS if Path("/proc", name).exists()]
-    words = [word for name in files for word in ("--ro-bind", "/dev/null", f"/proc/{name}")]
-    return words + [word for name in folders for word in ("--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}")]
-
-
-def _in_memory(data: bytes) -> int:
-    """A descriptor from which the bytes can be read once."""
-    descriptor = os.memfd_create("filter", os.MFD_CLOEXEC)
-    os.write(descriptor, data)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
