@@ -15,6 +15,7 @@ from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
 from sandbox.docker import DockerExecutor
+from sandbox.jail import JailExecutor
 from sandbox.types import Executor
 
 
@@ -49,6 +50,8 @@ def make_types(config: Config) -> dict[str, TaskType]:
 def make_executor(sandbox: SandboxConfig) -> Executor:
     """An executor that is not started yet: use it with `async with`."""
     workers = sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+    if sandbox.backend == "jail":
+        return JailExecutor(workers=workers, control_group=sandbox.jail_cgroup)
     return DockerExecutor(sandbox.image, workers=workers, runtime=sandbox.runtime or None)
 
 

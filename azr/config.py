@@ -11,6 +11,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -158,13 +159,16 @@ class LearnerConfig(Section):
 class SandboxConfig(Section):
     """The executor."""
 
-    backend: Literal["docker"] = "docker"
+    backend: Literal["docker", "jail"] = "docker"
+    """`jail`: bubblewrap, for hosts without a Docker engine."""
     image: str = "azr-sandbox"
     """Image name; `azr image build` makes the default one from this machine's Python."""
     runtime: str = ""
     """Docker runtime (`runsc` for gVisor); empty takes the engine's default."""
+    jail_cgroup: Literal["required", "none"] = "required"
+    """`none`: run jails where no control group can be made; memory is then bounded per process only."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Containers per hash seed; 0 takes one per two cores, at least one."""
+    """Containers or jails per hash seed; 0 takes one per two cores, at least one."""
     wall_s: Annotated[float, Field(gt=0)] = Limits().wall_s
     cpu_s: Annotated[float, Field(gt=0)] = Limits().cpu_s
     memory_mib: Positive = Limits().memory_mib
@@ -173,14 +177,7 @@ class SandboxConfig(Section):
     open_files: Positive = Limits().open_files
 
     def limits(self) -> Limits:
-        return Limits(
-            wall_s=self.wall_s,
-            cpu_s=self.cpu_s,
-            memory_mib=self.memory_mib,
-            output_bytes=self.output_bytes,
-            processes=self.processes,
-            open_files=self.open_files,
-        )
+        return Limits(**self.model_dump(include={field.name for field in fields(Limits)}))
 
 
 class EvaluationConfig(Section):
