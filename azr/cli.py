@@ -37,7 +37,7 @@ Overrides = Annotated[
 ]
 Input = Annotated[Path, typer.Option("--input", help="File of JSON lines; - is standard input.")]
 Output = Annotated[Path, typer.Option("--output", help="File to write, one line per input line; - is standard output.")]
-Backend = Annotated[str, typer.Option(help="Isolation to run in: docker.")]
+Backend = Annotated[str, typer.Option(help="Isolation to run in: docker or jail.")]
 Audit = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Append every execution to this audit log; read it with azr audit."),
