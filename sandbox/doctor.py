@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from sandbox.checks import files, identity, limits, network, processes, repeats, syscalls
-from sandbox.checks.check import Answer, Check, Host, Probe, Verdict
+from sandbox.checks.check import Answer, Check, Host, Probe, Reading, Verdict
 from sandbox.probes.processes import namespaces
 from sandbox.types import Execution, Executor, Job, SandboxError
 from sandbox.values import NotCanonical, decode, encode
@@ -134,11 +134,19 @@ def _answer(execution: Execution) -> Answer:
 
 
 def _finding(check: Check, answers: Sequence[Answer], host: Host) -> Finding:
-    reading = check.judge(answers, host)
+    reading = _reading(check, answers, host)
     found = "".join(_visible(char) for char in reading.found[:MAX_FOUND_CHARS])
     verdict = Verdict.OK if reading.ok else Verdict.FAILED if check.is_required else Verdict.WEAK
     advice = "" if reading.ok else check.advice
     return Finding(check.area, check.name, check.required, found, verdict, advice)
+
+
+def _reading(check: Check, answers: Sequence[Answer], host: Host) -> Reading:
+    """What the judge says; an answer that no probe of ours gives proves nothing."""
+    try:
+        return check.judge(answers, host)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return Reading("an answer of no known form", ok=False)
 
 
 def _visible(char: str) -> str:

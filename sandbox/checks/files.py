@@ -32,6 +32,7 @@ DEVICES = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urando
 VIRTUAL = {"proc", "tmpfs", "devtmpfs", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "gofer", "overlay", "rootfs"}
 """File systems that are no disk of the host; of these the overlay is read-only or a row of its own says so."""
 MOST_SCRATCH_MIB = 128
+FULL = ("ENOSPC", "EDQUOT", "EFBIG", "ENOMEM")
 READ_ONLY = "mount the root read-only: read_only in Docker, --ro-bind in bubblewrap"
 NOTHING_ELSE = "mount nothing of the host into the guest"
 SPECIAL = (Probe("files", "special"),)
@@ -130,4 +131,4 @@ def _bounded(answers: Sequence[Answer], host: Host) -> Reading:
     if not isinstance(answer.value, tuple):
         return Reading(outcomes(answers), answer.told.startswith(("memory", "killed")) or is_stopped(answer))
     taken, ended = cast(tuple[int, str], answer.value)
-    return Reading(f"{taken} MiB, then {ended}" if ended else f"{taken} MiB and no end", bool(ended))
+    return Reading(f"{taken} MiB, then {ended}" if ended else f"{taken} MiB and no end", ended in FULL)

@@ -86,11 +86,11 @@ def _together(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     [answer] = answers
     if isinstance(answer.value, int):
-        return Reading(f"{answer.value} MiB", answer.value < CHILDREN * CHILD_MIB)
+        return Reading(f"{answer.value} MiB", 0 < answer.value < CHILDREN * CHILD_MIB)
     return Reading(str(answer.status), answer.status in (Status.MEMORY, Status.KILLED))
 
 
 def _files(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     count = answers[0].value
-    return Reading(answers[0].told, isinstance(count, int) and count <= SMALL.open_files)
+    return Reading(answers[0].told, isinstance(count, int) and 0 < count <= SMALL.open_files)

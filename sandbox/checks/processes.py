@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from sandbox.checks.check import Answer, Check, Host, Judge, Probe, Reading, nothing, unreachable
-from sandbox.types import Limits, Status
+from sandbox.types import Limits
 
 AREA = "processes"
 SHARED = ("pid", "net", "mnt", "ipc", "uts")
@@ -55,23 +55,29 @@ def _separate(answers: Sequence[Answer], host: Host) -> Reading:
 def _user(answers: Sequence[Answer], host: Host) -> Reading:
     named = answers[0].value
     inside = cast(dict[str, str], named) if isinstance(named, dict) else {}
-    is_shared = inside.get("user") == host.namespaces.get("user") and not host.has_own_kernel
+    if host.has_own_kernel:
+        return Reading("in a kernel of its own", ok=True)
+    if "user" not in inside:
+        return Reading("not told", ok=False)
+    is_shared = inside["user"] == host.namespaces.get("user")
     return Reading("the host's" if is_shared else "its own", not is_shared)
 
 
 def _outlived(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     [answer] = answers
-    return Reading(answer.told, answer.status is Status.OK or answer.errno > 0)
+    return Reading(answer.told, answer.value == "outlived" or answer.errno > 0)
 
 
 def _at_most(most: int) -> Judge:
+    """Some were given, and then no more: none at all would prove nothing."""
+
     def judge(answers: Sequence[Answer], host: Host) -> Reading:
         del host
         count = answers[0].value
         if not isinstance(count, int):
             return Reading(answers[0].told, ok=False)
-        return Reading(f"{count} and no end" if count >= MOST else str(count), count <= most)
+        return Reading(f"{count} and no end" if count >= MOST else str(count), 0 < count <= most)
 
     return judge
 

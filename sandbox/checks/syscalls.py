@@ -84,8 +84,6 @@ def _refused(calls: tuple[str, ...], stopped: set[str]) -> Judge:
 
 
 def _grouped(told: dict[str, str]) -> str:
-    """Each outcome once, with the calls that had it where there are several."""
-    if len(told) == 1:
-        return next(iter(told.values()))
+    """Each outcome once, with the calls that had it."""
     groups = {each: [call for call, other in told.items() if other == each] for each in told.values()}
     return "; ".join(f"{each}: {', '.join(group)}" for each, group in groups.items())
