@@ -25,14 +25,16 @@ from sandbox import image as images
 from sandbox.bench import floors, guests, load, machine, programs
 from sandbox.bench.audit_cost import audit_cost
 from sandbox.bench.comparison import ALL_CORES, FULL, QUICK, Comparison, Plan, compare
-from sandbox.bench.guests import Memory
+from sandbox.bench.guests import Growth
 from sandbox.bench.programs import BadPrograms, Row, Sample
 from sandbox.bench.statistics import Latency, Spread
 from sandbox.types import EngineUnavailable, Executor, Isolation, SandboxError
 
 SEED = 20250506
 JSON_FILE, PICTURE_FILE = "bench.json", "bench.png"
-console = Console()
+WIDE = 140
+"""Columns of a table that is written to a file or a pipe."""
+console = Console(width=None if sys.stdout.isatty() else WIDE)
 errors = Console(stderr=True, highlight=False)
 
 
@@ -42,11 +44,7 @@ class Asked:
 
     config: Config
     files: tuple[Path, ...]
-    is_quick: bool
-
-    @property
-    def plan(self) -> Plan:
-        return QUICK if self.is_quick else FULL
+    plan: Plan
 
 
 def run_bench(
@@ -59,7 +57,7 @@ def run_bench(
         rows = programs.read_rows(files)
     except BadPrograms as error:
         raise InputError(str(error)) from error
-    report = asyncio.run(measure(Asked(config, tuple(files), is_quick), rows))
+    report = asyncio.run(measure(Asked(config, tuple(files), QUICK if is_quick else FULL), rows))
     if output is not None:
         _write(report, output)
     if as_json:
@@ -85,7 +83,7 @@ async def measure(asked: Asked, rows: Sequence[Row]) -> Report:
     asides = tuple([await _aside(name, config, main.samples, asked.plan, say) for name, config in _others(asked, host)])
     return Report(
         started=started,
-        is_quick=asked.is_quick,
+        is_quick=asked.plan is not FULL,
         machine=host,
         isolation=main.isolation,
         workers=_workers(asked.config),
@@ -93,8 +91,7 @@ async def measure(asked: Asked, rows: Sequence[Row]) -> Report:
         comparison=main.comparison,
         cold_start_s=Spread.of(cold),
         docker_run_s=Spread.of(docker_run) if docker_run else None,
-        memory_first=main.memory_first,
-        memory_last=main.memory_last,
+        growth=main.growth,
         steps=main.steps,
         num_refused=main.num_refused,
         audit_cost=main.audit_cost,
@@ -111,8 +108,7 @@ class _Main:
     isolation: Isolation
     samples: tuple[Sample, ...]
     comparison: Comparison
-    memory_first: Memory | None
-    memory_last: Memory | None
+    growth: Growth | None
     steps: tuple[StepFigures, ...]
     num_refused: int
     audit_cost: Spread
@@ -123,9 +119,9 @@ async def _main(asked: Asked, rows: Sequence[Row], image: str, say: _Teller) -> 
     say("starting the executor")
     async with make_executor(asked.config.sandbox) as executor:
         samples = await _small(executor, rows)
-        first = guests.memory(guests.pids(executor))
+        say("memory of the supervisors")
+        grown = await _growth(executor, samples, plan.growth_runs)
         compared = await compare(executor, image, samples, cores=machine.usable_cores(), plan=plan, say=say)
-        last = guests.memory(guests.pids(executor))
         say("audit log")
         block_runs = int(compared.rates[ALL_CORES].median * plan.block_s)
         cost = await audit_cost(executor, samples, rounds=plan.rounds, block_runs=max(20, block_runs))
@@ -137,7 +133,14 @@ async def _main(asked: Asked, rows: Sequence[Row], image: str, say: _Teller) -> 
             say(f"paper-size step {repeat + 1} of {plan.steps}")
             steps.append(await play(material, task_types, executor, selfplay=game, repeat=repeat, seed=SEED))
         found = tuple(samples)
-        return _Main(executor.isolation, found, compared, first, last, tuple(steps), material.num_refused, cost)
+        return _Main(executor.isolation, found, compared, grown, tuple(steps), material.num_refused, cost)
+
+
+async def _growth(executor: Executor, samples: Sequence[Sample], runs: int) -> Growth | None:
+    before = guests.memory(guests.pids(executor))
+    jobs = load.jobs_of(samples)
+    await executor.run((jobs * (runs // len(jobs) + 1))[:runs])
+    return guests.growth(before, guests.memory(guests.pids(executor)), runs)
 
 
 async def _small(executor: Executor, rows: Sequence[Row]) -> list[Sample]:

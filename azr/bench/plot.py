@@ -58,9 +58,10 @@ def draw(report: Report, path: Path) -> None:
     _latencies(right, report)
     figure.suptitle("Verdicts on small programs", x=0.05, y=0.97, ha="left", fontsize=20, fontweight="bold", color=INK)
     about = report.machine
-    subtitle = f"{about.cores} cores, {about.cpu}, kernel {about.kernel}; {report.comparison.num_samples} programs"
-    figure.text(0.05, 0.885, f"{subtitle}. {about.warning}", ha="left", fontsize=13, color=MUTED)
-    figure.subplots_adjust(left=0.05, right=0.975, top=0.8, bottom=0.15, wspace=0.16)
+    subtitle = f"{report.comparison.num_samples} programs, {about.cores} cores, {about.cpu}, kernel {about.kernel}"
+    figure.text(0.05, 0.895, subtitle, ha="left", va="top", fontsize=13, color=MUTED)
+    figure.text(0.05, 0.865, about.warning, ha="left", va="top", fontsize=13, color=FLOOR)
+    figure.subplots_adjust(left=0.05, right=0.975, top=0.77, bottom=0.24, wspace=0.16)
     figure.savefig(path)
 
 
@@ -68,6 +69,8 @@ def _rates(panel: Axes, report: Report) -> None:
     shown = bars(report)
     _dress(panel, "Programs per second (log scale)")
     panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(_plain)
+    panel.yaxis.set_minor_formatter("")
     drawn = panel.bar(range(len(shown)), [bar.per_s for bar in shown], color=[bar.colour for bar in shown], width=0.62)
     panel.bar_label(drawn, [_rounded(bar.per_s) for bar in shown], padding=4, fontsize=14, color=INK)
     panel.set_xticks(range(len(shown)), [bar.label for bar in shown], fontsize=12, color=INK)
@@ -88,7 +91,7 @@ def _floors(report: Report) -> list[ways.Spread]:
 
 
 def _latencies(panel: Axes, report: Report) -> None:
-    _dress(panel, "Share of verdicts that are there after ... ms")
+    _dress(panel, "Share of verdicts that are there in time")
     curves = dict(report.comparison.latencies)
     curves.update({f"{one.name}, one in flight": one.latency for one in report.asides if one.latency is not None})
     for place, (name, latency) in enumerate(curves.items()):
@@ -99,9 +102,11 @@ def _latencies(panel: Axes, report: Report) -> None:
     panel.axvline(20, color=MUTED, linewidth=1.2, linestyle=":")
     panel.annotate("target for p99", (20, 0.02), xytext=(5, 0), textcoords="offset points", color=MUTED, fontsize=11)
     panel.set_xscale("log")
-    panel.set_xlabel("milliseconds (log scale)", loc="right", fontsize=12, color=MUTED)
+    panel.xaxis.set_major_formatter(_plain)
+    panel.xaxis.set_minor_formatter("")
+    panel.set_xlabel("ms, log scale", loc="right", fontsize=12, color=MUTED)
     panel.set_ylim(0, 1.02)
-    panel.legend(loc="upper left", fontsize=11, frameon=False, labelcolor=INK, bbox_to_anchor=(0.0, 0.98))
+    panel.legend(loc="upper left", fontsize=12, frameon=False, labelcolor=INK, bbox_to_anchor=(-0.02, -0.1), ncols=1)
 
 
 def _dress(panel: Axes, title: str) -> None:
@@ -111,6 +116,12 @@ def _dress(panel: Axes, title: str) -> None:
     panel.tick_params(colors=MUTED, labelsize=12, length=3)
     panel.grid(axis="y", color="#e6e6e6", linewidth=0.8)
     panel.set_axisbelow(True)
+
+
+def _plain(value: float, position: float | None = None) -> str:
+    """A power of ten written out."""
+    del position
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def _rounded(value: float) -> str:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from azr.bench.step import StepFigures
 from sandbox.bench import comparison as ways
 from sandbox.bench.comparison import Comparison
-from sandbox.bench.guests import Memory
+from sandbox.bench.guests import Growth
 from sandbox.bench.machine import Machine
 from sandbox.bench.statistics import Latency, Spread
 from sandbox.types import Isolation
@@ -80,8 +80,8 @@ class Report:
     comparison: Comparison
     cold_start_s: Spread
     docker_run_s: Spread | None
-    memory_first: Memory | None
-    memory_last: Memory | None
+    growth: Growth | None
+    """Of the supervisors; None where this user may not read it."""
     steps: tuple[StepFigures, ...]
     num_refused: int
     """Proposals that the gate turned away while the step's were chosen."""
@@ -94,7 +94,7 @@ class Report:
 def figures(report: Report) -> list[Figure]:
     """The rows of the table, targets first."""
     compared = report.comparison
-    loaded = compared.latencies["one in flight a core"]
+    loaded = compared.latencies[ways.LOADED]
     control = compared.ratios.get("scaling of a busy loop")
     scaling = f"a busy loop scales {control.median:.2f} x here" if control else ""
     return [
@@ -139,14 +139,13 @@ def _exact(value: float, count: int) -> Spread:
 
 
 def _memory_figures(report: Report) -> list[Figure]:
-    first, last = report.memory_first, report.memory_last
-    runs = report.comparison.runs
-    if first is None or last is None:
-        return [_figure("supervisor's memory", None, "MB", _at_most(20), "this user may not read it")]
-    growth = last.rss_mb - first.rss_mb
+    found = report.growth
+    if found is None:
+        return [_figure("supervisor's memory, RSS", None, "MB", _at_most(20), "this user may not read it")]
+    size, pss = _exact(found.memory.rss_mb, 1), f"PSS {found.memory.pss_mb:.1f} MB"
     return [
-        _figure("supervisor's memory, RSS", _exact(last.rss_mb, 1), "MB", _at_most(20), f"PSS {last.pss_mb:.1f} MB"),
-        _figure("growth of it", _exact(growth, 1), "MB", _at_most(0.5), f"over {runs} runs"),
+        _figure("supervisor's memory, RSS", size, "MB", _at_most(20), pss),
+        _figure("growth of it", _exact(found.grown_mb, 1), "MB", _at_most(0.5), f"over {found.runs} runs"),
     ]
 
 
@@ -162,14 +161,9 @@ def middle(steps: Sequence[StepFigures]) -> StepFigures:
 def _step_remark(steps: Sequence[StepFigures]) -> str:
     if not steps:
         return ""
-    step = middle(steps)
-    stages = ", ".join(f"{name} {stage.wall_s:.2f} s" for name, stage in step.stages.items())
-    runs = sum(stage.runs for stage in step.stages.values())
-    spared = sum(stage.needed_no_run for stage in step.stages.values())
-    return (
-        f"{stages}; {runs} runs, {spared} answers needed none; "
-        f"CPU: host {step.host_cpu_s:.2f} s, guests {step.guest_cpu_s:.2f} s, others {step.other_cpu_s:.2f} s"
-    )
+    stages = middle(steps).stages.values()
+    completions = "+".join(str(stage.completions) for stage in stages)
+    return f"{completions} completions, {sum(stage.runs for stage in stages)} runs"
 
 
 def _latency_figure(name: str, latency: Latency) -> Figure:

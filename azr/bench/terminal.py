@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -25,7 +26,9 @@ def show(report: Report, console: Console) -> None:
 
 def table(report: Report) -> Table:
     """A row a figure, targets first."""
-    drawn = Table("what", "measured", "low to high", "repeats", "target", "verdict", "remark", highlight=False)
+    drawn = Table(highlight=False, box=SIMPLE_HEAD)
+    for name in ("what", "measured", "low to high", "n", "target", "verdict", "remark"):
+        drawn.add_column(name, justify="right" if name in ("measured", "n", "target") else "left")
     for row in figures(report):
         spread = row.measured
         drawn.add_row(
@@ -43,11 +46,13 @@ def table(report: Report) -> Table:
 def step_table(steps: Sequence[StepFigures]) -> Table:
     """What the paper-size step was made of."""
     step = middle(steps)
+    cpu = f"host {step.host_cpu_s:.2f}, guests {step.guest_cpu_s:.2f}, engine and others {step.other_cpu_s:.2f}"
     mix = ", ".join(f"{count} {kind}" for kind, count in sorted(step.mix.items()))
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(step.verdicts.items()))
     drawn = Table(
         "stage", "seconds", "completions", "runs", "needed no run",
-        title="The paper-size step of median length", caption=f"replies: {mix}; verdicts: {verdicts}",
+        title="The paper-size step of median length", title_justify="left", caption_justify="left", box=SIMPLE_HEAD,
+        caption=f"CPU seconds: {cpu}\nreplies: {mix}\nverdicts: {verdicts}",
     )  # fmt: skip
     for name, stage in step.stages.items():
         counts = (stage.completions, stage.runs, stage.needed_no_run)

@@ -26,6 +26,7 @@ ONE_CORE, ONE_CORE_SERVICE, ALL_CORES = "one core", "one core, host included", "
 FLOOR_ONE, FLOOR_ALL = "bare fork, one core", "bare fork, all cores"
 FRESH_ONE = "fresh Python in a container, one core"
 BUSY_ONE, BUSY_ALL = "busy loop, one core", "busy loop, all cores"
+ALONE, LOADED, BARE = "one in flight", "one in flight a core", "bare fork, inside"
 SEED = 20250506
 
 
@@ -37,14 +38,16 @@ class Plan:
     block_s: float
     """About how long one block takes."""
     latency_runs: int
+    growth_runs: int
+    """Runs over which the supervisors' memory is watched; fewer than a container serves before it is replaced."""
     cold_starts: int
     docker_runs: int
     steps: int
     """Repeats of the paper-size step."""
 
 
-FULL = Plan(rounds=9, block_s=0.8, latency_runs=1500, cold_starts=5, docker_runs=10, steps=5)
-QUICK = Plan(rounds=3, block_s=0.3, latency_runs=200, cold_starts=1, docker_runs=2, steps=1)
+FULL = Plan(rounds=9, block_s=0.8, latency_runs=1500, growth_runs=4000, cold_starts=5, docker_runs=10, steps=5)
+QUICK = Plan(rounds=3, block_s=0.3, latency_runs=200, growth_runs=500, cold_starts=1, docker_runs=2, steps=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,17 @@ class Comparison:
     ratios: dict[str, Spread]
     latencies: dict[str, Latency]
     num_samples: int
-    runs: int
-    """Verdicts that the executor gave in all this."""
 
 
 async def compare(
     executor: Executor, image: str, samples: Sequence[Sample], *, cores: Sequence[int], plan: Plan, say: Say
 ) -> Comparison:
-    """Rates and latencies of a running executor beside the floors; leaves guests and host on all cores again."""
+    """Rates and latencies of a running executor beside the floors; leaves guests and host on all cores again.
+
+    Without an image (where no engine answers) there are no floors: their programs would run without walls.
+    """
     with ExitStack() as stack:
-        containers = [stack.enter_context(FloorContainer(image, core)) for core in reversed(cores)]
+        containers = [stack.enter_context(FloorContainer(image, core)) for core in reversed(cores if image else ())]
         contest = _Contest(executor, containers, _mixed(samples), cores, plan)
         try:
             blocks = await contest.blocks()
@@ -78,7 +82,6 @@ async def compare(
         ratios=ratios(rates),
         latencies=latencies,
         num_samples=len(samples),
-        runs=contest.runs,
     )
 
 
@@ -92,7 +95,11 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, Spread]:
         "scaling of the floor": (FLOOR_ALL, FLOOR_ONE),
         "scaling of a busy loop": (BUSY_ALL, BUSY_ONE),
     }
-    return {name: paired_ratio(rates[one], rates[other]) for name, (one, other) in pairs.items()}
+    return {
+        name: paired_ratio(rates[one], rates[other])
+        for name, (one, other) in pairs.items()
+        if one in rates and other in rates
+    }
 
 
 class _Contest:
@@ -111,7 +118,6 @@ class _Contest:
         self._samples = samples
         self._cores = cores
         self._plan = plan
-        self.runs = 0
 
     async def blocks(self) -> dict[str, Block]:
         """Every way with a block of about the planned length."""
@@ -125,6 +131,8 @@ class _Contest:
         blocks: dict[str, Block] = {}
         for name, (guest_cores, host_cores, slots) in serve.items():
             blocks[name] = await self._sized(self._service(guest_cores, host_cores, slots))
+        if not all_:
+            return blocks
         for name, way, containers in ((FLOOR_ONE, "fork", one), (FLOOR_ALL, "fork", all_), (FRESH_ONE, "fresh", one)):
             blocks[name] = await self._sized(self._floor(containers, way))
         for name, containers in ((BUSY_ONE, one), (BUSY_ALL, all_)):
@@ -140,11 +148,11 @@ class _Contest:
         say("latency")
         self.unpin()
         jobs = load.jobs_of(self._cycled(self._plan.latency_runs))
-        self.runs += 2 * len(jobs)
         alone = await load.latencies_s(self._executor, jobs, in_flight=1)
         loaded = await load.latencies_s(self._executor, jobs, in_flight=len(self._cores))
-        bare = floors.seconds_each(self._containers[0], "fork", self._cycled(self._plan.latency_runs))
-        found = {"one in flight": alone, "one in flight a core": loaded, "bare fork, inside": bare}
+        found = {ALONE: alone, LOADED: loaded}
+        if self._containers:
+            found[BARE] = floors.seconds_each(self._containers[0], "fork", self._cycled(self._plan.latency_runs))
         return {name: Latency.of(seconds) for name, seconds in found.items()}
 
     async def _sized(self, measure: Callable[[int], Awaitable[float]], start: int = 40) -> Block:
@@ -163,7 +171,6 @@ class _Contest:
         async def measure(count: int) -> float:
             guests.pin(self._executor, guest_cores)
             os.sched_setaffinity(0, host_cores)
-            self.runs += count
             return await load.verdicts_per_s(self._executor, load.jobs_of(self._cycled(count), slots=slots))
 
         return measure

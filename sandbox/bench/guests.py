@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +20,20 @@ JAILED = b"sandbox.guest"
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Of the largest supervisor, in MB (10^6 bytes)."""
+    """Of one supervisor, in MB (10^6 bytes)."""
 
     rss_mb: float
     pss_mb: float
     """Pages that several processes share are counted by parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """Memory of the largest supervisor after many runs, and how much the one that grew most has gained in them."""
+
+    memory: Memory
+    grown_mb: float
+    runs: int
 
 
 def pids(executor: Executor) -> list[int]:
@@ -62,10 +71,18 @@ def cpu_s(first_processes: Sequence[int]) -> float:
     return ticks / TICKS_PER_S
 
 
-def memory(first_processes: Sequence[int]) -> Memory | None:
-    """What the largest guest holds in memory; None where this user may not read it."""
-    found = [one for one in map(_memory, first_processes) if one is not None]
-    return max(found, key=lambda one: one.rss_mb) if found else None
+def growth(before: Mapping[int, Memory], after: Mapping[int, Memory], runs: int) -> Growth | None:
+    """What the guests gained; None where none could be read, or all were replaced meanwhile."""
+    gained = [after[pid].rss_mb - before[pid].rss_mb for pid in before.keys() & after.keys()]
+    if not gained:
+        return None
+    return Growth(max(after.values(), key=lambda one: one.rss_mb), max(gained), runs)
+
+
+def memory(first_processes: Sequence[int]) -> dict[int, Memory]:
+    """What the guests hold in memory, as far as this user may read it."""
+    found = {pid: _memory(pid) for pid in first_processes}
+    return {pid: one for pid, one in found.items() if one is not None}
 
 
 def _memory(pid: int) -> Memory | None:

@@ -53,7 +53,8 @@ def samples_of(rows: Sequence[Row]) -> list[Sample]:
 async def small_ones(executor: Executor, samples: Sequence[Sample]) -> list[Sample]:
     """The samples that give a value soon: the floors know no limits, so nothing else may run there."""
     limits = Limits(wall_s=1.0, cpu_s=1.0)
-    executions = await executor.run([Job(one.program, (one.input,), limits=limits) for one in samples])
+    jobs = [Job(one.program, (one.input,), limits=limits, seed_slot=at % 2) for at, one in enumerate(samples)]
+    executions = await executor.run(jobs)
     pairs = zip(samples, executions, strict=True)
     return [one for one, execution in pairs if execution.ok and execution.cpu_s < SMALL_S]
 
