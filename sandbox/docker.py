@@ -17,6 +17,7 @@ from sandbox import seccomp
 from sandbox.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits, environment, is_orphan, owner
 from sandbox.engine import connect
 from sandbox.pool import ChannelBroken, Pool
+from sandbox.seccomp import Action
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class DockerExecutor:
         self._limits = container or ContainerLimits()
         self._runtime = runtime
         self._users = Users()
+        kill = Action.KILL_THREAD if runtime == "runsc" else Action.KILL
+        self._filter = seccomp.docker_profile(kill=kill)
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         for job in jobs:
@@ -89,7 +92,7 @@ class DockerExecutor:
             backend="docker",
             runtime=self._runtime or str(about["DefaultRuntime"]),
             image=images.require(self._image),
-            seccomp=seccomp.digest(),
+            seccomp=seccomp.digest(self._filter),
             kernel=platform.release(),
             python=platform.python_version(),
             hash_seeds=(SEEDS[0], SEEDS[1]),
@@ -137,7 +140,7 @@ class DockerExecutor:
             "ipc_mode": "none",
             "read_only": True,
             "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges", f"seccomp={seccomp.docker_profile()}"],
+            "security_opt": ["no-new-privileges", f"seccomp={self._filter}"],
             "mem_limit": f"{self._limits.memory_mib}m",
             "memswap_limit": f"{self._limits.memory_mib}m",
             "pids_limit": self._limits.processes,

@@ -12,7 +12,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -87,6 +87,8 @@ class Action(StrEnum):
     ALLOW = "SCMP_ACT_ALLOW"
     REFUSE = "SCMP_ACT_ERRNO"
     KILL = "SCMP_ACT_KILL_PROCESS"
+    KILL_THREAD = "SCMP_ACT_KILL"
+    """The only kind of death that gVisor knows in a profile: where there are threads, the others go on."""
 
 
 class Is(NamedTuple):
@@ -132,21 +134,22 @@ def allowed_calls() -> tuple[str, ...]:
     return tuple(name for names in ALLOWED.values() for name in names.split())
 
 
-def docker_profile(machine: str | None = None) -> str:
+def docker_profile(machine: str | None = None, kill: Action = Action.KILL) -> str:
     """The filter as Docker and the OCI runtimes read it, in one canonical JSON text."""
     name = supported(machine)
+    listed = [replace(rule, action=kill) if rule.action is Action.KILL else rule for rule in rules(name)]
     profile = {
         "defaultAction": Action.REFUSE,
         "defaultErrnoRet": errno.EPERM,
         "architectures": [f"SCMP_ARCH_{name.upper()}"],
-        "syscalls": [_docker_rule(rule) for rule in rules(name)],
+        "syscalls": [_docker_rule(rule) for rule in listed],
     }
     return json.dumps(profile, separators=(",", ":"), sort_keys=True)
 
 
-def digest(machine: str | None = None) -> str:
-    """SHA-256 of the canonical profile: the name of this filter in the audit log."""
-    return hashlib.sha256(docker_profile(machine).encode()).hexdigest()
+def digest(profile: str | None = None) -> str:
+    """SHA-256 of a canonical profile (None: this machine's): the name of the filter in the audit log."""
+    return hashlib.sha256((profile or docker_profile()).encode()).hexdigest()
 
 
 def _plain() -> Iterator[Rule]:

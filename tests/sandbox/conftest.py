@@ -5,15 +5,33 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from sandbox import DockerExecutor, Execution, Executor, Isolation, JailExecutor, Job, Limits, image
+from sandbox import DockerExecutor, EngineUnavailable, Execution, Executor, Isolation, JailExecutor, Job, Limits, image
+from sandbox.engine import connect
+
+
+def has_runtime(name: str) -> bool:
+    """True when the engine has a runtime of that name; False also when there is no engine."""
+    try:
+        client = connect()
+    except EngineUnavailable:
+        return False
+    try:
+        about: dict[str, Any] = client.info()
+        return name in about["Runtimes"]
+    finally:
+        client.close()
+
 
 BACKENDS: dict[str, Callable[[], Executor]] = {
     "docker": lambda: DockerExecutor(image.ensure()),
     "jail": JailExecutor,
 }
+if has_runtime("runsc"):
+    BACKENDS["runsc"] = lambda: DockerExecutor(image.ensure(), runtime="runsc")
 
 
 class Running:
