@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from azr.audit.commands import app as audit_app
 from azr.errors import AzrError
 from sandbox.types import SandboxError
 
@@ -28,6 +29,7 @@ nano_app = typer.Typer(no_args_is_help=True, help="The embedded nano model: a st
 app.add_typer(image_app, name="image")
 app.add_typer(bench_app, name="bench")
 app.add_typer(nano_app, name="nano")
+app.add_typer(audit_app, name="audit")
 
 Overrides = Annotated[
     list[str],

@@ -1,0 +1,111 @@
+"""An audit log as JSON lines or Parquet, for other people's tools."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from azr.audit.listing import inputs_of, when
+from azr.errors import RunError
+from azr.runs.files import disk_faults
+from sandbox.audit_reader import AuditReader, Texts
+from sandbox.records import Body
+
+Import = Callable[[str], ModuleType]
+_CHUNK_ROWS = 1000
+
+TEXTS = (
+    "hash", "previous", "run", "kind", "time", "purpose", "task_type", "policy_version", "status", "program_sha256",
+    "program", "entry", "limits", "isolation", "failure",
+)  # fmt: skip
+LISTS = ("inputs", "statuses", "canonical_inputs", "values", "value_sha256", "errors")
+WHOLE = ("sequence", "step", "seed_slot", "output_bytes", "kept_bytes", "denied", "begun_ns", "ended_ns")
+REAL = ("wall_s", "cpu_s", "peak_memory_mib")
+TRUTHS = ("together", "is_repeatable")
+
+
+def rows(reader: AuditReader) -> Iterator[dict[str, Any]]:
+    """Every record with its texts in place of their hashes."""
+    texts = reader.texts()
+    for body in reader.records():
+        if body.get("sequence", 0) % _CHUNK_ROWS == 0:
+            texts = reader.texts()  # a long run's texts would fill the memory
+        yield _row(reader, body, texts)
+
+
+def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
+    results: list[Body] = body.get("results", [])
+    clock = body.get("time", {})
+    named = {name: texts[str(body.get(name, ""))] for name in ("program", "entry", "isolation", "failure")}
+    plain = {name: body.get(name) for name in (*TEXTS, *WHOLE, *REAL, "together") if name not in named}
+    return {
+        **plain,
+        **named,
+        "hash": reader.hash(int(body["sequence"])),
+        "time": when(body),
+        "begun_ns": clock.get("begun_monotonic_ns"),
+        "ended_ns": clock.get("ended_monotonic_ns"),
+        "program_sha256": body.get("program"),
+        "limits": json.dumps(body["limits"]) if "limits" in body else None,
+        "inputs": inputs_of(body, texts),
+        "statuses": [result["status"] for result in results],
+        "canonical_inputs": [texts[result["input"]] for result in results],
+        "values": [texts[result["value"]] for result in results],
+        "value_sha256": [result["value"] for result in results],
+        "errors": [texts[result["error"]] for result in results],
+        "is_repeatable": all(result["is_repeatable"] for result in results),
+    }
+
+
+def write_jsonl(reader: AuditReader, target: Path) -> int:
+    """One ASCII line a record: hostile text is escaped. Returns their number; the file appears when it is whole."""
+    count = 0
+    partial = target.with_name(f"{target.name}.partial")
+    with disk_faults(f"write {target}"):
+        with partial.open("w", encoding="ascii") as file:
+            for row in rows(reader):
+                file.write(json.dumps(row) + "\n")
+                count += 1
+        partial.replace(target)
+    return count
+
+
+def write_parquet(reader: AuditReader, target: Path, *, import_module: Import = importlib.import_module) -> int:
+    """A table with typed columns; a lone surrogate, which Parquet cannot hold, is written as its escape.
+
+    Raises:
+        RunError: pyarrow is not installed, or the disk refuses.
+    """
+    try:
+        arrow: Any = import_module("pyarrow")
+        parquet: Any = import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise RunError("Parquet needs the package pyarrow: pip install 'azr[parquet]', or --format jsonl") from error
+    text, count = arrow.string(), 0
+    kinds = {**dict.fromkeys(TEXTS, text), **dict.fromkeys(LISTS, arrow.list_(text))}
+    kinds |= {**dict.fromkeys(WHOLE, arrow.int64()), **dict.fromkeys(REAL, arrow.float64())}
+    schema = arrow.schema(list({**kinds, **dict.fromkeys(TRUTHS, arrow.bool_())}.items()))
+    partial = target.with_name(f"{target.name}.partial")
+    remaining = rows(reader)
+    with disk_faults(f"write {target}"):
+        with parquet.ParquetWriter(str(partial), schema, compression="zstd") as writer:
+            while chunk := [_storable(row) for row in islice(remaining, _CHUNK_ROWS)]:
+                writer.write_table(arrow.Table.from_pylist(chunk, schema=schema))
+                count += len(chunk)
+        partial.replace(target)
+    return count
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    if isinstance(value, list):
+        return [_storable(part) for part in value]  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, dict):
+        return {name: _storable(part) for name, part in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    return value

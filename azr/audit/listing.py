@@ -1,0 +1,166 @@
+"""What a person sees of an audit log.
+
+Every text of a model is shown escaped: it can neither move the cursor, nor colour the screen, nor forge a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from azr.runs.printable import printable
+from sandbox.audit_reader import AuditReader, Texts
+from sandbox.records import Body, named_blobs
+
+_PREVIEW_CHARS = 60
+_LEAST_CHARS = 8
+_SHOWN_CHARS = 20_000
+"""Of one line of a program or value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Which records; an empty filter lets all pass."""
+
+    status: str = ""
+    purpose: str = ""
+    task_type: str = ""
+    step: int | None = None
+    program: str = ""
+    """How the program's hash begins."""
+    text: str = ""
+    """What occurs in the program, an input, a value or an error."""
+
+
+def chosen(reader: AuditReader, filters: Filters, limit: int) -> list[Body]:
+    """The newest records that pass, the newest one last; events only where nothing is asked for."""
+    return list(deque(_passing(reader, filters), maxlen=limit or None))
+
+
+def _passing(reader: AuditReader, filters: Filters) -> Iterator[Body]:
+    asked: dict[str, int | str] = {"status": filters.status, "purpose": filters.purpose}
+    asked = {name: value for name, value in asked.items() if value}
+    if filters.step is not None:
+        asked["step"] = filters.step
+    where = " AND ".join(f"{name} = ?" for name in asked) or "TRUE"
+    holding = reader.holding(filters.text) if filters.text else None
+    for body in reader.records(where, *asked.values()):
+        if filters.task_type and body.get("task_type") != filters.task_type:
+            continue
+        if filters.program and not str(body.get("program", "")).startswith(filters.program.lower()):
+            continue
+        if holding is None or holding.intersection(named_blobs(body)):
+            yield body
+
+
+def list_table(bodies: list[Body], texts: Texts, width: int) -> Table:
+    """One line a record, `width` columns or as many as the fixed ones take."""
+    headers = ("id", "step", "purpose", "task type", "status", "ms", "program", "inputs", "gave")
+    lines = [_cells(list_row(body, texts)) for body in bodies]
+    widest = [max(len(line[place]) for line in (headers, *lines)) for place in range(len(headers))]
+    gaps = 2 * len(headers) - 1  # a column's padding, and the box's between two
+    left = max(_LEAST_CHARS, (width - sum(widest[:-2]) - gaps) // 2)
+    widths = [*widest[:-2], left, left]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, width=sum(widths) + gaps)
+    for header, columns in zip(headers, widths, strict=True):
+        justify = "right" if header in ("id", "step", "ms") else "left"
+        table.add_column(header, justify=justify, no_wrap=True, width=columns, overflow="ellipsis")
+    for line in lines:
+        table.add_row(*(Text(cell) for cell in line))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    plain = [row[name] for name in ("id", "step", "purpose", "task_type", "status")]
+    texts = [f"{1000 * row['wall_s']:.1f}", row["program"][:8], row["inputs"], row["gave"]]
+    return [printable(str(cell), _PREVIEW_CHARS) for cell in (*plain, *texts)]
+
+
+def list_row(body: Body, texts: Texts) -> dict[str, Any]:
+    """What the list says of a record."""
+    known = "run" if body.get("kind") == "genesis" else "after_step"
+    is_event = "program" not in body
+    return {
+        "id": body.get("sequence"),
+        "time": when(body),
+        "step": body.get("step", ""),
+        "purpose": body.get("purpose", body.get("kind", "")),
+        "task_type": body.get("task_type", ""),
+        "status": body.get("status", ""),
+        "wall_s": float(body.get("wall_s", 0.0)),
+        "program": str(body.get("program", "")),
+        "inputs": "" if is_event else "; ".join(inputs_of(body, texts)),
+        "gave": f"{known} {body.get(known)}" if is_event else _gave(body, texts),
+    }
+
+
+def when(body: Body) -> str:
+    """The wall time at which the record's run began, in UTC."""
+    try:
+        return datetime.fromtimestamp(body["time"]["begun_s"], timezone.utc).isoformat(timespec="milliseconds")
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return ""
+
+
+def inputs_of(body: Body, texts: Texts) -> list[str]:
+    """The argument lists that the program was called with."""
+    told: Any = json.loads(texts[str(body.get("inputs", ""))] or "[]")
+    return [str(text) for text in told]
+
+
+def _gave(body: Body, texts: Texts) -> str:
+    results = body.get("results", [])
+    if not results:
+        return texts[str(body.get("failure", ""))]
+    return "; ".join(texts[result["value"]] or texts[result["error"]] for result in results)
+
+
+def details(reader: AuditReader, body: Body, texts: Texts) -> Iterator[Text]:
+    """Everything of one record, a line each; whatever a model wrote stands behind a margin."""
+    yield _field("id", body.get("sequence"))
+    yield _field("hash", reader.hash(int(body.get("sequence", -1))))
+    yield _field("time", when(body))
+    named = {"program", "inputs", "results", "forbidden", "isolation", "entry", "failure", "sequence"}
+    for name in sorted(body.keys() - named):
+        yield _field(name, body[name] if isinstance(body[name], str) else json.dumps(body[name]))
+    if "program" not in body:
+        return
+    for name in ("entry", "isolation", "forbidden", "failure"):
+        yield _field(name, texts[str(body.get(name, ""))])
+    yield _field("program", body["program"])
+    yield from _behind_margin(texts[body["program"]])
+    results = body.get("results", [])
+    for number, text in enumerate(inputs_of(body, texts)):
+        yield Text(f"input {number}", style="bold")
+        yield from _behind_margin(text)
+        if number < len(results):
+            yield from _outcome(results[number], texts)
+
+
+def _outcome(result: Body, texts: Texts) -> Iterator[Text]:
+    repeats = "" if result.get("is_repeatable", True) else ", another value when called again"
+    yield Text(printable(f"  gave {result['status']}{repeats}"))
+    for name in ("input", "value", "error"):
+        if result[name]:
+            yield Text(
+                f"  {'canonical input' if name == 'input' else name} {printable(str(result[name]))}", style="dim"
+            )
+            yield from _behind_margin(texts[result[name]])
+
+
+def _field(name: str, value: object) -> Text:
+    return Text.assemble((f"{printable(name):<16}", "bold"), printable(str(value), _SHOWN_CHARS))
+
+
+def _behind_margin(text: str) -> Iterator[Text]:
+    """Numbered lines: one that a program forges stands behind a number as well."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        yield Text.assemble((f"{number:>6} | ", "dim"), printable(line, _SHOWN_CHARS))

@@ -1,0 +1,65 @@
+"""Runs recorded executions again and compares what they give with what is on record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sandbox.audit_reader import AuditReader, Texts
+from sandbox.records import Body, digest, text_bytes
+from sandbox.types import Execution, Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """One record, run again."""
+
+    sequence: int
+    differences: tuple[str, ...]
+    """What it gave otherwise; empty when all is the same."""
+    isolation: tuple[str, ...]
+    """What stands between program and host otherwise than then."""
+
+
+async def replay(reader: AuditReader, sequences: Sequence[int], executor: Executor) -> list[Replayed]:
+    """Run the records' jobs under their recorded limits.
+
+    Raises:
+        AuditError: a record is not there or is no execution.
+        SandboxError: the sandbox failed.
+    """
+    texts = reader.texts()
+    bodies = [reader.record(sequence) for sequence in sequences]
+    executions = await executor.run([reader.job(body, texts) for body in bodies])
+    now = asdict(executor.isolation)
+    return [
+        Replayed(sequence, tuple(_differences(body, again)), tuple(_changes(body, texts, now)))
+        for sequence, body, again in zip(sequences, bodies, executions, strict=True)
+    ]
+
+
+def _differences(body: Body, again: Execution) -> list[str]:
+    if "results" not in body:
+        return [f"then the sandbox failed; now the status is {again.status}"]
+    found: list[str] = []
+    if body["status"] != again.status:
+        found.append(f"status {body['status']}, now {again.status}")
+    if len(body["results"]) != len(again.results):
+        return [*found, f"{len(body['results'])} results, now {len(again.results)}"]
+    for number, (then, now) in enumerate(zip(body["results"], again.results, strict=True)):
+        if then["status"] != now.status:
+            found.append(f"input {number}: status {then['status']}, now {now.status}")
+        for name, text in (("input", now.input), ("value", now.value)):
+            hashed = digest(text_bytes(text)) if text else ""
+            if then[name] != hashed:
+                found.append(f"input {number}: {name} {then[name][:12] or 'none'}, now {hashed[:12] or 'none'}")
+    return found
+
+
+def _changes(body: Body, texts: Texts, now: dict[str, Any]) -> list[str]:
+    then: Any = json.loads(texts[body["isolation"]])
+    fields = ("backend", "runtime", "image", "seccomp", "kernel", "python", "hash_seeds")
+    pairs = ((name, then.get(name), now[name] if name != "hash_seeds" else list(now[name])) for name in fields)
+    return [f"{name}: {before}, now {after}" for name, before, after in pairs if before != after]
