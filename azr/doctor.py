@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,12 +20,13 @@ from azr.errors import AzrError
 from azr.runs.printable import printable
 from sandbox.checks.check import Verdict
 from sandbox.doctor import Finding, examine, failures
-from sandbox.types import Isolation, SandboxError
+from sandbox.types import Executor, Isolation, SandboxError
 
 ALL = (("docker", ""), ("docker", "runsc"), ("jail", ""))
 """Backend and runtime of every isolation that there is; the empty one is the default."""
 COLORS = {Verdict.OK: "green", Verdict.WEAK: "yellow", Verdict.FAILED: "bold red"}
 FAILED, CANNOT_START = 1, 2
+Make = Callable[[configs.SandboxConfig], Executor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +59,18 @@ class NotStarted:
 Outcome = Report | NotStarted
 
 
-def run_doctor(*, backend: str, runtime: str, shows_all: bool, as_json: bool, overrides: Sequence[str]) -> int:
+def run_doctor(
+    *,
+    backend: str,
+    runtime: str,
+    shows_all: bool,
+    as_json: bool,
+    overrides: Sequence[str],
+    make: Make = make_executor,
+) -> int:
     """Examine one isolation, or all; returns 0, 1 when a required row failed, 2 when none could be started."""
     wanted = ALL if shows_all else ((backend, runtime),)
-    outcomes = [_examined(each, of, overrides) for each, of in wanted]
+    outcomes = [_examined(each, of, overrides, make) for each, of in wanted]
     if as_json:
         print(json.dumps(as_plain(outcomes), indent=2))
     else:
@@ -77,17 +86,17 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     return FAILED if any(failures(report.findings) for report in reports) else 0
 
 
-def _examined(backend: str, runtime: str, overrides: Sequence[str]) -> Outcome:
+def _examined(backend: str, runtime: str, overrides: Sequence[str], make: Make) -> Outcome:
     named = [f'sandbox.backend="{backend}"', *([f'sandbox.runtime="{runtime}"'] if runtime else [])]
     try:
         config = configs.defaults([*named, *overrides])
-        return asyncio.run(_report(config.sandbox))
+        return asyncio.run(_report(config.sandbox, make))
     except (AzrError, SandboxError) as error:
         return NotStarted(backend, runtime, str(error))
 
 
-async def _report(sandbox: configs.SandboxConfig) -> Report:
-    async with make_executor(sandbox) as executor:
+async def _report(sandbox: configs.SandboxConfig, make: Make) -> Report:
+    async with make(sandbox) as executor:
         findings = await examine(executor)
         return Report(sandbox.backend, sandbox.runtime, executor.isolation, tuple(findings))
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    ("train",), ("eval",), ("exec",), ("validate",), ("verify",), ("image", "build"), ("nano", "pretrain"),
+    ("train",), ("eval",), ("exec",), ("validate",), ("verify",), ("doctor",), ("image", "build"), ("nano", "pretrain"),
 )  # fmt: skip
 
 

@@ -1,0 +1,109 @@
+"""Executors that answer the doctor's probes from a table: a strong sandbox, a weak one, any other."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self
+
+from sandbox.checks.syscalls import ALL
+from sandbox.types import Execution, Isolation, Job, RunResult, Status
+from sandbox.values import encode
+
+RUNC = Isolation("docker", "runc", "sha256:0", seccomp="a" * 64, kernel="6.1.0", python="3.11", hash_seeds=("0", "1"))
+GVISOR = replace(RUNC, runtime="runsc", seccomp="")
+
+Answers = Mapping[str, object]
+"""By probe: a value, an `OSError` that was raised, or the status that it ended with; `BySlot` has one a slot."""
+
+
+class BySlot(tuple[object, object]):
+    """One answer for each seed slot."""
+
+
+STRONG: dict[str, object] = {
+    "kernel": ("6.1.0", "x86_64", "3.11.7"),
+    "routes": [], "resolvers": [], "interfaces": [], "paths": [],
+    "loopback": OSError(errno.ECONNREFUSED, "refused"), "abstract": OSError(errno.ECONNREFUSED, "refused"),
+    "each": dict.fromkeys(ALL, "SIGSYS"),
+    "root_is_read_only": True, "writable": [], "mounts": [("/", "overlay", "ro"), ("/tmp", "tmpfs", "rw")],
+    "readable": [], "surprising": (0, []), "special": {"setuid": [], "socket": [], "device": ["/dev/null"]},
+    "make_device": OSError(errno.EPERM, "no"), "kernel_files": [], "kernel_addresses": False,
+    "fill": (16, "ENOSPC"), "execute": OSError(errno.EACCES, "no"),
+    "namespaces": {name: f"{name}:[1]" for name in ("pid", "net", "mnt", "ipc", "uts", "user")},
+    "strangers": [], "open_ancestors": [], "kill_first": "outlived", "fork_many": 16, "thread_many": 16, "raised": [],
+    "terminal": OSError(errno.ENXIO, "none"),
+    "allocate": Status.MEMORY, "share": OSError(errno.ENOMEM, "no"), "allocate_together": 480,
+    "spin": Status.TIMEOUT, "linger": Status.TIMEOUT, "flood": Status.OUTPUT_LIMIT, "return_long": Status.OUTPUT_LIMIT,
+    "open_many": 28,
+    "ids": {"user": [60578] * 3, "group": [60578] * 3, "groups": []},
+    "status": dict.fromkeys(("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"), "0" * 16)
+    | {"NoNewPrivs": "1", "Seccomp": "2"},
+    "environment": {"PATH": "/usr/local/bin"}, "descriptors": [(0, "/dev/null"), (1, "pipe")],
+    "leave": "left", "look": [],
+    "world": BySlot((
+        {"hash": "1", "zone": "+0", "address": "0x1", "date": "2025-05-06", "folder": "/tmp/a"},
+        {"hash": "2", "zone": "+9", "address": "0x2", "date": "2025-05-07", "folder": "/tmp/b"},
+    )),
+}  # fmt: skip
+WEAK: dict[str, object] = STRONG | {
+    "routes": ["192.0.2.1"], "resolvers": ["127.0.0.11"], "interfaces": ["eth0"], "paths": ["/var/run/docker.sock"],
+    "loopback": "connected to the host", "abstract": "connected to the host",
+    "each": dict.fromkeys(ALL, "gave 3"),
+    "root_is_read_only": False, "writable": ["/etc"], "mounts": [("/data", "ext4", "rw")],
+    "readable": ["/etc/shadow"], "surprising": (7, ["/a", "/b", "/c"]),
+    "special": {"setuid": ["/bin/su"], "socket": ["/run/s"], "device": ["/dev/kvm"]},
+    "make_device": "a device node was made", "kernel_files": ["/proc/sysrq-trigger"], "kernel_addresses": True,
+    "fill": (128, ""), "execute": OSError(errno.ENOEXEC, "it would run"),
+    "namespaces": {"pid": "pid:[1]"},
+    "strangers": ["7 sshd"], "open_ancestors": ["/proc/1/mem"], "kill_first": Status.KILLED,
+    "fork_many": 200, "thread_many": 200, "raised": ["memory"], "terminal": "a controlling terminal",
+    "allocate": "160 MiB were given", "share": "160 MiB were given", "allocate_together": 800,
+    "spin": Status.OK, "linger": Status.OK, "flood": Status.OK, "return_long": "xxx", "open_many": 500,
+    "ids": {"user": [0] * 3, "group": [0] * 3, "groups": [0]},
+    "status": dict.fromkeys(("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"), "000001ffffffffff")
+    | {"NoNewPrivs": "0", "Seccomp": "0"},
+    "environment": {"HF_TOKEN": "hf_123456"}, "descriptors": [(7, "socket")],
+    "look": ["/tmp/azr_doctor_was_here"],
+    "world": {"hash": "1", "zone": "+0", "address": "0x1", "date": "2025-05-06", "folder": "/tmp/a"},
+}  # fmt: skip
+
+
+class AnsweringExecutor:
+    """Answers each probe from a table, as a sandbox of that kind would."""
+
+    def __init__(self, answers: Answers, isolation: Isolation = RUNC) -> None:
+        self.answers = answers
+        self.isolation = isolation
+        self.asked: list[Job] = []
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        self.asked += jobs
+        return [self._execution(job) for job in jobs]
+
+    def _execution(self, job: Job) -> Execution:
+        answer = self.answers[job.entry]
+        if isinstance(answer, BySlot):
+            answer = answer[job.seed_slot]
+        return _execution(answer)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+
+
+def _execution(answer: object) -> Execution:
+    if isinstance(answer, Status):
+        status, value, error = answer, "", f"{answer}"
+    elif isinstance(answer, Exception):
+        status, value, error = Status.ERROR, "", f"{type(answer).__name__}: {answer}"
+    else:
+        status, value, error = Status.OK, encode(answer), ""
+    result = RunResult(status, "", value, error)
+    return Execution(status, (result,), wall_s=0.3, cpu_s=0.0, peak_memory_mib=1.0)
