@@ -17,7 +17,6 @@ from sandbox import seccomp
 from sandbox.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits, environment, is_orphan, owner
 from sandbox.engine import connect
 from sandbox.pool import ChannelBroken, Pool
-from sandbox.seccomp import Action
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 if TYPE_CHECKING:
@@ -56,8 +55,7 @@ class DockerExecutor:
         self._limits = container or ContainerLimits()
         self._runtime = runtime
         self._users = Users()
-        kill = Action.KILL_THREAD if runtime == "runsc" else Action.KILL
-        self._filter = seccomp.docker_profile(kill=kill)
+        self._filter = seccomp.docker_profile(for_gvisor=(runtime or "").startswith("runsc"))
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         for job in jobs:

@@ -134,10 +134,10 @@ def allowed_calls() -> tuple[str, ...]:
     return tuple(name for names in ALLOWED.values() for name in names.split())
 
 
-def docker_profile(machine: str | None = None, kill: Action = Action.KILL) -> str:
+def docker_profile(machine: str | None = None, *, for_gvisor: bool = False) -> str:
     """The filter as Docker and the OCI runtimes read it, in one canonical JSON text."""
     name = supported(machine)
-    listed = [replace(rule, action=kill) if rule.action is Action.KILL else rule for rule in rules(name)]
+    listed = [_in_gvisor_words(rule) if for_gvisor else rule for rule in rules(name)]
     profile = {
         "defaultAction": Action.REFUSE,
         "defaultErrnoRet": errno.EPERM,
@@ -183,6 +183,14 @@ def _sockets() -> Iterator[Rule]:
     others = set(range(AF_INET + 1, AF_NETLINK)) - {AF_INET6}
     yield from (Rule("socket", Action.KILL, (Is(0, family),)) for family in sorted(others))
     yield Rule("socket", Action.KILL, (Is(0, AF_NETLINK + 1, None),))
+
+
+def _in_gvisor_words(rule: Rule) -> Rule:
+    """gVisor reads no error numbers and only one kind of death. Its kernel is its own, and older ones have no `clone3`:
+    allowed, the call gives the ENOSYS that the C library waits for, instead of an EPERM that ends every thread."""
+    if rule.call == "clone3":
+        return Rule("clone3", Action.ALLOW)
+    return replace(rule, action=Action.KILL_THREAD) if rule.action is Action.KILL else rule
 
 
 def _docker_rule(rule: Rule) -> dict[str, Any]:
