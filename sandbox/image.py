@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "PYTHONPATH": f"/{MODULE_ROOT}",
     "PYTHONNOUSERSITE": "1",
     "LANG": "C.UTF-8",
+    "LD_BIND_NOW": "1",
 }
 
 Files = dict[str, bytes | Path]

@@ -99,7 +99,7 @@ class _Reader:
         if self.depth > MAX_DEPTH:
             raise self.wrong("nested too deeply")
         total = self.product()
-        while (sign := self.accept_any("+-")) is not None:
+        while (sign := self.accept_sign()) is not None:
             right = self.product()
             if sign == "-" or self.arithmetic is None:
                 total = _complex_literal(total, right, sign)
@@ -115,7 +115,7 @@ class _Reader:
         return total
 
     def signed(self) -> Any:
-        sign = self.accept_any("+-")
+        sign = self.accept_sign()
         value = self.atom()
         if sign is None:
             return value
@@ -124,12 +124,11 @@ class _Reader:
         return -value if sign == "-" else value
 
     def atom(self) -> Any:
-        self.skip_space()
-        opening = self.text[self.at : self.at + 1]
-        if opening in _DISPLAYS and opening:
+        opening = self.next_char()
+        if opening in _DISPLAYS:
             self.at += 1
             return _DISPLAYS[opening](self)
-        if opening in "0123456789." and opening:
+        if opening and opening in "0123456789.":
             return self.number()
         if tokens.STRING.match(self.text, self.at):
             return self.strings()
@@ -168,6 +167,8 @@ class _Reader:
         return dict(pairs)
 
     def number(self) -> int | float | complex:
+        if (digits := self.match(tokens.PLAIN_INTEGER)) is not None:
+            return int(digits)
         if (based := self.match(tokens.BASED)) is not None:
             if len(based) > MAX_BITS:
                 raise self.wrong("the integer is too long")
@@ -252,6 +253,12 @@ class _Reader:
         match = tokens.SPACE.match(self.text, self.at)
         self.at = match.end() if match else self.at
 
+    def next_char(self) -> str:
+        """The next character that is no space; empty at the end."""
+        if self.text[self.at : self.at + 1] in tokens.SPACES:
+            self.skip_space()
+        return self.text[self.at : self.at + 1]
+
     def match(self, pattern: re.Pattern[str]) -> str | None:
         match = pattern.match(self.text, self.at)
         if match is None:
@@ -265,15 +272,17 @@ class _Reader:
         return found
 
     def accept(self, token: str) -> bool:
-        self.skip_space()
-        if not token:
-            return self.at == len(self.text)
-        found = self.text.startswith(token, self.at)
-        self.at += len(token) if found else 0
-        return found
+        if self.next_char() != token:
+            return False
+        self.at += len(token)
+        return True
 
-    def accept_any(self, tokens: str) -> str | None:
-        return next((token for token in tokens if self.accept(token)), None)
+    def accept_sign(self) -> str | None:
+        sign = self.next_char()
+        if sign not in ("+", "-"):
+            return None
+        self.at += 1
+        return sign
 
     def expect(self, token: str) -> None:
         if not self.accept(token):

@@ -1,7 +1,7 @@
-"""Many jobs over a few containers: pipelining, deadlines, replacement, retry. Knows containers only as byte channels.
+"""Many forks over a few containers: pipelining, deadlines, replacement, retry. Knows containers only as byte channels.
 
 Read `Pool.run`, then `_Conversation`. A container that dies, hangs or talks nonsense is replaced; what was queued in it
-runs again elsewhere. Only the job that was running is charged, and two deaths make it `killed`.
+runs again elsewhere. Only the fork that was running is charged, and two deaths make it `killed`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import deque
+import os
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from sandbox import readback, wire
-from sandbox.types import Execution, Job, SandboxBroken, SandboxError, Status
+from sandbox.jobs import Fork, execute
+from sandbox.readback import Handed
+from sandbox.types import Execution, Job, Limits, SandboxBroken, SandboxError, Status
+from sandbox.wire import Kind, Request
 
 SLOTS = (0, 1)
 WINDOW = 4
-"""Jobs in flight in one container, so that none waits for a round trip."""
+"""Forks asked for in one container, so that none waits for a round trip."""
 MAX_DEATHS = 2
 MAX_IDLE_DEATHS = 5
 MAX_DEATHS_IN_A_ROW = 24
-RECYCLE_AFTER = 5000
+RECYCLE_AFTER = 20_000
+INSPECTIONS_KEPT = 4096
 HELLO_S = 60.0
 GRACE_S = 5.0
-"""What the guest gets beyond the job's own limits, and the host beyond the guest."""
-HELLO = wire.job_bytes(Job(program="", inputs=()))
+"""What the guest gets beyond the fork's own limits."""
+HELLO = Fork(Kind.EVALUATE, ("",), inputs=0, limits=Limits(wall_s=HELLO_S, cpu_s=HELLO_S), seed_slot=0)
 
 
 class ChannelBroken(Exception):
@@ -50,20 +55,17 @@ class Channel(Protocol):
 
 @dataclass(order=True)
 class _Ticket:
-    """A job on its way; the order number brings a retried job to the front."""
+    """A fork on its way; the order number brings a retried one to the front."""
 
     order: int
-    job: Job = field(compare=False)
+    fork: Fork = field(compare=False)
     body: bytes = field(compare=False)
-    done: asyncio.Future[Execution] = field(compare=False)
+    done: asyncio.Future[Handed] = field(compare=False)
     deaths: int = field(compare=False, default=0)
 
-
-def worst_case_s(job: Job) -> float:
-    """Longest that the guest may take for the job: policy, then each input evaluated and called."""
-    grace_s = 0.5
-    an_input = job.limits.wall_s * (1 + job.calls) + 2 * grace_s
-    return job.limits.wall_s + grace_s + an_input * len(job.inputs) + GRACE_S
+    @property
+    def request(self) -> Request:
+        return Request(self.order, self.fork.kind, self.fork.inputs, self.fork.limits, len(self.body))
 
 
 class Pool:
@@ -78,7 +80,8 @@ class Pool:
         self._queues: dict[int, asyncio.PriorityQueue[_Ticket]] = {slot: asyncio.PriorityQueue() for slot in SLOTS}
         self._orders = itertools.count()
         self._tasks: list[asyncio.Task[None]] = []
-        self._waiting: set[asyncio.Future[Execution]] = set()
+        self._waiting: set[asyncio.Future[Handed]] = set()
+        self._inspected: OrderedDict[Fork, asyncio.Future[Handed]] = OrderedDict()
         self._broken: SandboxError | None = None
         self._idle_deaths = 0
         self._deaths_in_a_row = 0
@@ -100,19 +103,27 @@ class Pool:
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """All executions, in the order of the jobs."""
-        return list(await asyncio.gather(*[self._submit(job) for job in jobs]))
+        return list(await asyncio.gather(*[execute(job, self._ask, self._inspect) for job in jobs]))
 
-    async def _submit(self, job: Job) -> Execution:
-        body = wire.job_bytes(job)
-        if len(body) > wire.MAX_REQUEST_BYTES:
-            return readback.stopped(job, Status.ERROR, "the program and its inputs are too long")
+    async def _ask(self, fork: Fork) -> Handed:
+        body = wire.body(os.urandom(wire.NONCE_BYTES // 2).hex().encode(), fork.texts)
+        if len(body) > wire.MAX_BODY_BYTES:
+            return readback.stopped(Status.ERROR, "the program and its inputs are too long")
         if self._broken is not None:
             raise self._broken
-        done: asyncio.Future[Execution] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Handed] = asyncio.get_running_loop().create_future()
         self._waiting.add(done)
         done.add_done_callback(self._waiting.discard)
-        self._queues[job.seed_slot].put_nowait(_Ticket(next(self._orders), job, body, done))
+        self._queues[fork.seed_slot].put_nowait(_Ticket(next(self._orders), fork, body, done))
         return await done
+
+    async def _inspect(self, fork: Fork) -> Handed:
+        """The policy's verdict, asked for once a program."""
+        if fork not in self._inspected:
+            self._inspected[fork] = asyncio.ensure_future(self._ask(fork))
+            if len(self._inspected) > INSPECTIONS_KEPT:
+                self._inspected.popitem(last=False)
+        return await asyncio.shield(self._inspected[fork])
 
     async def _work(self, slot: int) -> None:
         """One worker: a container, then its replacement, and so on."""
@@ -142,13 +153,13 @@ class Pool:
         self._idle_deaths = self._deaths_in_a_row = 0
 
     def _died(self, in_flight: deque[_Ticket], error: ChannelBroken) -> None:
-        """Charge the job that was running; raise when it cannot be the jobs' fault any more."""
+        """Charge the fork that was running; raise when it cannot be the programs' fault any more."""
         self._deaths_in_a_row += 1
         if not in_flight:
             self._idle_deaths += 1
         elif (running := in_flight[0]).deaths + 1 >= MAX_DEATHS:
             in_flight.popleft()
-            _resolve(running, readback.stopped(running.job, Status.KILLED, "it took its container down twice"))
+            _resolve(running, readback.stopped(Status.KILLED, "it took its container down twice"))
         else:
             running.deaths += 1
         if self._idle_deaths >= MAX_IDLE_DEATHS or self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
@@ -162,18 +173,19 @@ class Pool:
 
 
 async def _greet(channel: Channel) -> None:
-    """See one empty job answered before any real one is trusted to the container."""
-    await channel.send(wire.frame(0, HELLO, deadline_ms=int(HELLO_S * 1000)))
+    """See one empty request answered before any real one is trusted to the container."""
+    body = wire.body(bytes(wire.NONCE_BYTES), HELLO.texts)
+    await channel.send(Request(0, HELLO.kind, HELLO.inputs, HELLO.limits, len(body)).packed() + body)
     try:
         async with asyncio.timeout(HELLO_S):
-            header = _header(await channel.receive(wire.HEADER.size))
-            await channel.receive(header.length)
+            ending = _ending(await channel.receive(wire.REPLY.size))
+            await channel.receive(ending.result_bytes)
     except TimeoutError:
         raise ChannelBroken("the container does not answer") from None
 
 
 class _Conversation:
-    """One container's life: a sender that keeps its window full, a receiver that answers the oldest job first."""
+    """One container's life: a sender that keeps its window full, a receiver that answers the oldest ticket first."""
 
     def __init__(
         self, channel: Channel, queue: asyncio.PriorityQueue[_Ticket], in_flight: deque[_Ticket], window: int
@@ -185,10 +197,10 @@ class _Conversation:
         self._clock: asyncio.Timeout | None = None
 
     async def hold(self, replied: Callable[[], None]) -> None:
-        """Until the container has served its share of jobs.
+        """Until the container has served its share.
 
         Raises:
-            ChannelBroken: it broke off; the jobs in flight are still in `in_flight`.
+            ChannelBroken: it broke off; the tickets in flight are still in `in_flight`.
         """
         sender = asyncio.create_task(self._send())
         try:
@@ -209,51 +221,51 @@ class _Conversation:
             self._in_flight.append(ticket)
             if len(self._in_flight) == 1:
                 self._start_clock()
-            body = wire.frame(ticket.order, ticket.body, deadline_ms=int(worst_case_s(ticket.job) * 1000))
             with contextlib.suppress(ChannelBroken):  # the receiver sees the same end, and knows whose fault it is
-                await self._channel.send(body)
+                await self._channel.send(ticket.request.packed() + ticket.body)
 
     async def _receive_one(self) -> None:
         try:
             async with asyncio.timeout(None) as self._clock:
                 self._start_clock()
-                header = _header(await self._channel.receive(wire.HEADER.size))
-                ticket = self._expected(header)
-                execution = _read(ticket, await self._channel.receive(header.length))
+                ending = _ending(await self._channel.receive(wire.REPLY.size))
+                ticket = self._expected(ending)
+                handed = _read(ticket, ending, await self._channel.receive(ending.result_bytes))
         except TimeoutError:
-            raise ChannelBroken("no reply within the job's worst case") from None
+            raise ChannelBroken("no reply within the fork's worst case") from None
         self._in_flight.popleft()
         self._room.release()
-        _resolve(ticket, execution)
+        _resolve(ticket, handed)
 
-    def _expected(self, header: wire.Header) -> _Ticket:
-        if not self._in_flight or header.job_id != self._in_flight[0].order:
-            raise ChannelBroken("a reply to a job that was not the next")
-        if header.length > wire.max_reply_bytes(self._in_flight[0].job):
-            raise ChannelBroken("a reply longer than the job can have")
+    def _expected(self, ending: wire.Ending) -> _Ticket:
+        if not self._in_flight or ending.run_id != self._in_flight[0].order:
+            raise ChannelBroken("a reply to a request that was not the next")
+        if ending.result_bytes > self._in_flight[0].request.most_result_bytes:
+            raise ChannelBroken("a reply longer than the request can have")
         return self._in_flight[0]
 
     def _start_clock(self) -> None:
-        """Only the oldest job's time runs, and only while there is one."""
+        """Only the oldest ticket's time runs, and only while there is one."""
         if self._in_flight and self._clock is not None:
-            ends = asyncio.get_running_loop().time() + worst_case_s(self._in_flight[0].job) + GRACE_S
+            ends = asyncio.get_running_loop().time() + self._in_flight[0].request.worst_case_s + GRACE_S
             self._clock.reschedule(ends)
 
 
-def _header(data: bytes) -> wire.Header:
+def _ending(data: bytes) -> wire.Ending:
     try:
-        return wire.read_header(data)
+        return wire.read_ending(data)
     except wire.BrokenFrame as error:
         raise ChannelBroken(str(error)) from error
 
 
-def _read(ticket: _Ticket, body: bytes) -> Execution:
+def _read(ticket: _Ticket, ending: wire.Ending, data: bytes) -> Handed:
+    nonce = ticket.body[: wire.NONCE_BYTES]
     try:
-        return readback.execution(ticket.job, wire.read_reply(body))
+        return readback.handed(ticket.request, nonce, ending, data, wanted=ticket.fork.wanted)
     except wire.BrokenFrame as error:
         raise ChannelBroken(str(error)) from error
 
 
-def _resolve(ticket: _Ticket, execution: Execution) -> None:
+def _resolve(ticket: _Ticket, handed: Handed) -> None:
     if not ticket.done.done():
-        ticket.done.set_result(execution)
+        ticket.done.set_result(handed)

@@ -8,6 +8,7 @@ import unicodedata
 
 from sandbox.constructors import NotCanonical
 
+SPACES = frozenset(" \t\n\f")
 SPACE = re.compile(r"[ \t\n\f]*")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\.[A-Za-z_][A-Za-z0-9_]*)*")
 CLASS = re.compile(r"<class '([a-z]+)'>")
@@ -27,6 +28,8 @@ BASED = re.compile(r"0(?:[xX](?:_?[0-9a-fA-F])+|[bB](?:_?[01])+|[oO](?:_?[0-7])+
 FLOAT = re.compile(rf"(?:(?:{DIGITS}\.(?:{DIGITS})?|\.{DIGITS})(?:[eE][-+]?{DIGITS})?|{DIGITS}[eE][-+]?{DIGITS})")
 INTEGER = re.compile(r"(?:0(?:_?0)*|[1-9](?:_?[0-9])*)(?![0-9_])")
 WHOLE = re.compile(DIGITS)
+PLAIN_INTEGER = re.compile(r"(?:0|[1-9][0-9]{0,17})(?![\w.])")
+"""What nearly every number is."""
 
 
 def is_parameter_name(name: str) -> bool:

@@ -58,7 +58,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one call of a program may use."""
+    """What one run of a program, a fresh process with two calls on one input, may use."""
 
     wall_s: float = 2.0
     cpu_s: float = 2.0
@@ -85,8 +85,6 @@ class Job:
     """Which PYTHONHASHSEED family runs it: 0 or 1. A determinism check uses both."""
     together: bool = False
     """All inputs in one fresh process, not one each; from last to first in slot 1; ends at the first that fails."""
-    calls: int = 1
-    """How often the entry is called on each input in the same process; all calls' values are compared by the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class RunResult:
     error: str
     """Exception type and message, bounded and untrusted; empty when ok."""
     is_repeatable: bool = True
-    """False when `calls` > 1 and the calls in one process disagreed."""
+    """False when the two calls in one process disagreed."""
 
     @property
     def ok(self) -> bool:

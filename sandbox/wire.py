@@ -1,125 +1,181 @@
-"""The bytes between host and guest: a fixed header, then JSON. Standard library only; both sides use this file.
+"""The bytes between host and guest: fixed headers of numbers, then raw text. Standard library only; both sides use it.
 
 ::
 
-    header   magic "AZRJ" | job id, 8 bytes | body length, 4 | deadline in ms, 4 (0 in a reply)
-    request  {"program": ..., "inputs": [...], "entry": "f", "limits": {...}, "forbidden": [...], "calls": 1}
-    reply    {"status": "ok", "results": [["ok", "[3, 1]", ["[1, 3]"], ""]], "wall_s": 0.01, "cpu_s": 0.01,
-              "peak_memory_mib": 11.2}
+    request  numbers (`REQUEST`), then the body: a nonce, then the marshalled texts
+    reply    numbers that the supervisor measured (`REPLY`), then what came through the hostile process's result pipe
+    a line   nonce | kind, 1 byte | text | newline
+
+The supervisor reads and writes the numbers only. Bodies are read by the fork that they are meant for, lines by the host.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
+import math
 import struct
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, cast
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
 
-from sandbox.types import Job, Limits, Status
+from sandbox.literals import decode_arguments
+from sandbox.types import Limits
 
-MAGIC = b"AZRJ"
-HEADER = struct.Struct(">4sQII")
-MAX_REQUEST_BYTES = 8 * 1024 * 1024
+REQUEST = struct.Struct(">4sQBBIIIIHHI")
+REPLY = struct.Struct(">4sQBBBBIIIQI")
+MAGIC = b"AZR2"
+NONCE_BYTES = 8
+"""Of hexadecimal digits: a newline in it would split its line."""
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_RESULT_BYTES = 8 * 1024 * 1024
 MAX_ERROR_CHARS = 500
+CALLS = 2
+"""How often a program is called on each input: always, so that a program cannot tell who asks."""
+
+VALUE, ERROR, NOT_A_VALUE, SYNTAX_ERROR, MEMORY, TOO_LARGE, FORBIDDEN = b"v", b"e", b"n", b"s", b"m", b"o", b"f"
+BROKEN_EXIT = 113
+"""A fork that could not be confined ends with this code, and has run nothing."""
 
 
 class BrokenFrame(ValueError):
     """The bytes are no frame of ours, or their content is not what the format says."""
 
 
-class Header(NamedTuple):
-    """What stands before every body."""
+class Kind(IntEnum):
+    """What a fork is asked to do; its texts in brackets."""
 
-    job_id: int
-    length: int
-    deadline_ms: int
+    INSPECT = 1
+    """Apply the static policy to a program, without running it [program, forbidden names...]."""
+    EVALUATE = 2
+    """Evaluate the source of an argument list in an empty namespace [source]."""
+    CALL = 3
+    """Run a program and call its entry on canonical argument lists [entry, program, argument lists...]."""
 
 
-class RawResult(NamedTuple):
-    """What the guest says about one input; `values` holds one canonical text a call."""
+class Stop(IntEnum):
+    """Which limit the supervisor saw passed."""
 
-    status: Status
-    input: str
-    values: tuple[str, ...]
-    error: str
+    NONE = 0
+    TIMEOUT = 1
+    OUTPUT = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What the guest says about one job. `status` covers the job when it has no results (it was stopped as a whole)."""
+class Request:
+    """The numbers in front of a body."""
 
-    status: Status
-    results: tuple[RawResult, ...]
-    wall_s: float
-    cpu_s: float
-    peak_memory_mib: float
+    run_id: int
+    kind: Kind
+    inputs: int
+    """Argument lists in the body; each has the wall and CPU time anew."""
+    limits: Limits
+    body_bytes: int
+
+    @property
+    def most_result_bytes(self) -> int:
+        """Longest honest result: every value at its limit."""
+        a_line = self.limits.output_bytes + NONCE_BYTES + 2 + 4 * MAX_ERROR_CHARS
+        return min(MAX_RESULT_BYTES, a_line * CALLS * max(1, self.inputs))
+
+    @property
+    def worst_case_s(self) -> float:
+        """Longest that the fork may take."""
+        return self.limits.wall_s * max(1, self.inputs)
+
+    def packed(self) -> bytes:
+        limits = self.limits
+        return REQUEST.pack(
+            MAGIC,
+            self.run_id,
+            self.kind,
+            self.inputs,
+            math.ceil(limits.wall_s * 1000),
+            math.ceil(limits.cpu_s * 1000),
+            limits.memory_mib,
+            limits.output_bytes,
+            limits.processes,
+            limits.open_files,
+            self.body_bytes,
+        )
 
 
-def frame(job_id: int, body: bytes, deadline_ms: int = 0) -> bytes:
-    return HEADER.pack(MAGIC, job_id, len(body), deadline_ms) + body
+def read_request(data: bytes) -> Request:
+    """The numbers of a request.
 
-
-def read_header(data: bytes) -> Header:
-    magic, job_id, length, deadline_ms = HEADER.unpack(data)
-    if magic != MAGIC:
-        raise BrokenFrame("this is no frame of ours")
-    return Header(job_id, length, deadline_ms)
-
-
-def job_bytes(job: Job) -> bytes:
-    request = asdict(job)
-    del request["seed_slot"]
-    return json.dumps(request).encode()
-
-
-def read_job(body: bytes) -> Job:
-    request = json.loads(body)
-    return Job(
-        program=request["program"],
-        inputs=tuple(request["inputs"]),
-        entry=request["entry"],
-        limits=Limits(**request["limits"]),
-        forbidden=tuple(request["forbidden"]),
-        calls=request["calls"],
+    Raises:
+        BrokenFrame: it is none.
+    """
+    magic, run_id, kind, inputs, wall_ms, cpu_ms, memory, output, processes, files, length = REQUEST.unpack(data)
+    if magic != MAGIC or length > MAX_BODY_BYTES:
+        raise BrokenFrame("this is no request of ours")
+    return Request(
+        run_id, Kind(kind), inputs, Limits(wall_ms / 1000, cpu_ms / 1000, memory, output, processes, files), length
     )
 
 
-def reply_bytes(reply: Reply) -> bytes:
-    return json.dumps(asdict(reply) | {"results": [list(result) for result in reply.results]}).encode()
+def body(nonce: bytes, texts: tuple[str | bytes, ...]) -> bytes:
+    """A request's body. Marshalled, because a fork that reads it in C touches few pages; only the host ever writes one,
+    and the host never reads one."""
+    return nonce + marshal.dumps(texts)
 
 
-def max_reply_bytes(job: Job) -> int:
-    """Longest honest reply: every text at its limit and every character escaped."""
-    a_result = (job.calls + 1) * job.limits.output_bytes + MAX_ERROR_CHARS + 256
-    return 1024 + 6 * a_result * len(job.inputs)
+def read_body(data: bytes) -> tuple[bytes, tuple[str | bytes, ...]]:
+    """Nonce and texts; only ever called in a fork."""
+    return data[:NONCE_BYTES], marshal.loads(data[NONCE_BYTES:])
 
 
-def read_reply(body: bytes) -> Reply:
-    """The reply, checked field by field: a hostile program may have had a hand in it.
+def packed_arguments(canonical: str) -> str | bytes:
+    """A canonical argument list as a fork reads it fastest: marshalled, or as it is where a value type forbids it."""
+    arguments = decode_arguments(canonical)
+    try:
+        return marshal.dumps((arguments.positional, arguments.keywords))
+    except ValueError:
+        return canonical
+
+
+def read_arguments(packed: str | bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Fresh values; only ever called in a fork."""
+    return marshal.loads(packed) if isinstance(packed, bytes) else decode_arguments(packed)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a fork ended, as the supervisor measured it; `result_bytes` of lines follow."""
+
+    run_id: int
+    stop: Stop
+    was_oom: bool
+    signal: int
+    exit_code: int
+    cpu_us: int
+    wall_us: int
+    peak_kib: int
+    printed_bytes: int
+    result_bytes: int
+
+    def packed(self) -> bytes:
+        return REPLY.pack(
+            MAGIC,
+            self.run_id,
+            self.stop,
+            self.was_oom,
+            self.signal,
+            self.exit_code,
+            min(self.cpu_us, 0xFFFFFFFF),
+            min(self.wall_us, 0xFFFFFFFF),
+            min(self.peak_kib, 0xFFFFFFFF),
+            self.printed_bytes,
+            self.result_bytes,
+        )
+
+
+def read_ending(data: bytes) -> Ending:
+    """The numbers of a reply.
 
     Raises:
-        BrokenFrame: some field is not of its type.
+        BrokenFrame: it is none.
     """
-    try:
-        fields = json.loads(body)
-        return Reply(
-            status=Status(fields["status"]),
-            results=tuple(_result(entry) for entry in cast(list[Any], _typed(fields["results"], list))),
-            wall_s=_typed(fields["wall_s"], float),
-            cpu_s=_typed(fields["cpu_s"], float),
-            peak_memory_mib=_typed(fields["peak_memory_mib"], float),
-        )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BrokenFrame(f"the reply is malformed: {error!r}"[:MAX_ERROR_CHARS]) from None
-
-
-def _result(entry: Any) -> RawResult:
-    status, arguments, values, error = _typed(entry, list)
-    texts = tuple(_typed(text, str) for text in _typed(values, list))
-    return RawResult(Status(status), _typed(arguments, str), texts, _typed(error, str)[:MAX_ERROR_CHARS])
-
-
-def _typed(field: Any, kind: type) -> Any:
-    if type(field) is not kind:
-        raise BrokenFrame(f"{kind.__name__} expected")
-    return field
+    magic, run_id, stop, was_oom, *numbers, result_bytes = REPLY.unpack(data)
+    if magic != MAGIC or stop > Stop.OUTPUT or result_bytes > MAX_RESULT_BYTES:
+        raise BrokenFrame("this is no reply of ours")
+    return Ending(run_id, Stop(stop), bool(was_oom), *numbers, result_bytes=result_bytes)

@@ -20,6 +20,7 @@ from azr.tasks.registry import make_task_types
 from azr.types import Completion, Example, Task
 from sandbox.types import Execution, Executor, Isolation, Job, RunResult, SandboxError, Status
 from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
+from sandbox.wire import CALLS
 
 PROMPTS = PromptSet("azr")
 PLUS_ONE = "def f(x):\n    return x + 1"
@@ -99,7 +100,7 @@ def _call(job: Job, code: Any, text: str) -> RunResult:
         canonical = arguments_text(_arguments(text))
         namespace: dict[str, Any] = {"__name__": "candidate", "SEED_SLOT": job.seed_slot}
         exec(code, namespace)
-        calls = [_arguments(canonical) for _ in range(job.calls)]
+        calls = [_arguments(canonical) for _ in range(CALLS)]
         values = [namespace[job.entry](*each.positional, **each.keywords) for each in calls]
         texts = [encode(value, job.limits.output_bytes) for value in values]
     except BaseException as error:  # a candidate may raise anything, SystemExit too

@@ -10,7 +10,10 @@ from sandbox.values import decode, decode_arguments, same
 
 
 async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tuple[Example, ...]:
-    """One example per input: three calls in two fresh processes with different hash seeds gave the same value.
+    """One example per input: two calls in each of two fresh processes gave the same value.
+
+    The processes differ in hash seed, process id, working directory, time zone, date and memory layout; a program with
+    several inputs sees them in opposite orders. Judging an answer runs it just so, in one of the two.
 
     Raises:
         Rejected: an input or the program failed (the reason is its status), or the calls disagreed.
@@ -23,9 +26,9 @@ async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tup
             limits=rules.limits,
             forbidden=rules.forbidden,
             seed_slot=slot,
-            calls=calls,
+            together=len(proposal.inputs) > 1,
         )
-        for slot, calls in ((0, 2), (1, 1))
+        for slot in (0, 1)
     ]
     first, second = await executor.run(jobs)
     return tuple(_example(a, b, rules=rules) for a, b in zip(first.results, second.results, strict=True))

@@ -2,66 +2,95 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
+import gc
+import math
 import os
-import random
 import resource
-import signal
 import stat
 from pathlib import Path
 
 from sandbox.types import Limits
 
-SCRATCH = "/tmp"
+SCRATCH = os.environ.get("TMPDIR", "/tmp")
 RESULT_FD = 3
 FIRST_OTHER_FD = 4
 MAX_OPEN_FDS = 256
 FILE_BYTES = 8 * 1024 * 1024
 STACK_BYTES = 8 * 1024 * 1024
 PR_SET_DUMPABLE = 4
-OWN_PROCESSES = 3
-"""Supervisor, job process and one that is being reaped: they count against the container's user as well."""
+OWN_PROCESSES = 2
+"""The supervisor, and one that is being reaped: they count against the container's user as well."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def hide_memory(hidden: bool = True) -> None:
-    """No process of the same user may trace this one or read its files under /proc; children inherit it."""
-    if _libc.prctl(PR_SET_DUMPABLE, 0 if hidden else 1, 0, 0, 0) != 0:
+def hide_memory() -> None:
+    """No process of the same user may trace this one or read its files under /proc; forks inherit it."""
+    if _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-def address_space_bytes() -> int:
-    with open("/proc/self/statm") as statm:  # noqa: PTH123  # no pathlib between fork and exec of a program
-        return int(statm.read().split()[0]) * resource.getpagesize()
+class _Place:
+    """What the supervisor prepares once for all forks."""
+
+    null_fd = -1
+    """/dev/null; stands in for standard input."""
+    space_bytes = 0
+    """Address space of the bare interpreter."""
+    empty = (0, 0)
+    """Free blocks and files of the empty scratch."""
 
 
-def enter(limits: Limits, *, calls: int, result_fd: int, output_fd: int) -> None:
+def settle() -> None:
+    """Open what forks need, set what is the same for all, and remember what the empty scratch folder looks like."""
+    _Place.null_fd = os.open("/dev/null", os.O_RDONLY)
+    os.chdir(SCRATCH)
+    _empty_scratch()
+    _Place.empty = _scratch_use()
+    for what, bound in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, FILE_BYTES)):
+        resource.setrlimit(what, (bound, bound))
+    _, most = resource.getrlimit(resource.RLIMIT_STACK)
+    bound = STACK_BYTES if most == resource.RLIM_INFINITY else min(STACK_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_STACK, (bound, bound))
+    with open("/proc/self/statm") as statm:  # noqa: PTH123  # no pathlib this close to a fork
+        _Place.space_bytes = int(statm.read().split()[0]) * resource.getpagesize()
+
+
+def enter(limits: Limits, *, inputs: int, result_fd: int, output_fd: int) -> None:
     """Turn this fresh fork into a place for a hostile program: nothing open, nothing inherited, everything limited."""
     os.setsid()
-    _forget_signals()
-    _forget_files(result_fd, output_fd)
-    _volunteer_for_oom()
-    workplace = f"{SCRATCH}/{os.urandom(6).hex()}"
-    os.mkdir(workplace, 0o700)  # noqa: PTH102  # as above
-    os.chdir(workplace)
-    random.seed()
-    _limit(limits, calls)
+    os.dup2(_Place.null_fd, 0)
+    os.dup2(output_fd, 1)
+    os.dup2(output_fd, 2)
+    os.dup2(result_fd, RESULT_FD, False)
+    os.closerange(FIRST_OTHER_FD, MAX_OPEN_FDS)
+    cpu_s = math.ceil(limits.cpu_s * max(1, inputs))
+    space = _Place.space_bytes + limits.memory_mib * 1024 * 1024
+    _set_limit(resource.RLIMIT_NOFILE, limits.open_files)
+    _set_limit(resource.RLIMIT_NPROC, limits.processes + OWN_PROCESSES)
+    _set_limit(resource.RLIMIT_CPU, cpu_s)
+    _set_limit(resource.RLIMIT_AS, space)
+    gc.enable()
 
 
-def kill_everything_else() -> None:
-    """Every process of this container but its PID 1 and the caller; processes that fork meanwhile are caught as well.
-
-    Only ever called inside a container: the supervisor checks that it is PID 1 before anything else.
-    """
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
+def _set_limit(what: int, bound: int) -> None:
+    resource.setrlimit(what, (bound, bound))
 
 
 def clean_scratch() -> None:
-    """Leave nothing for the next program. Flat and without recursion, because the tree may be as deep as the file
-    system allows and locked by its modes."""
+    """Leave nothing for the next program. A look at the file system's counters tells whether there is anything."""
+    if _scratch_use() != _Place.empty:
+        _empty_scratch()
+
+
+def _scratch_use() -> tuple[int, int]:
+    use = os.statvfs(SCRATCH)
+    return use.f_bfree, use.f_ffree
+
+
+def _empty_scratch() -> None:
+    """Flat and without recursion, because the tree may be as deep as the file system allows and locked by its modes."""
     root = Path(SCRATCH)
     count = 0
     while names := os.listdir(root):  # noqa: PTH208  # on the way of every run
@@ -81,45 +110,3 @@ def _hoist(path: Path, target: Path) -> None:
     if stat.S_ISDIR(path.lstat().st_mode):
         path.chmod(0o700)
     path.rename(target)
-
-
-def _forget_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _forget_files(result_fd: int, output_fd: int) -> None:
-    """Nothing stays open but /dev/null, the bounded output and the result pipe."""
-    null = os.open("/dev/null", os.O_RDONLY)
-    kept = [os.dup2(fd, place) for fd, place in ((null, 100), (output_fd, 101), (result_fd, 102))]
-    for source, place in zip((kept[0], kept[1], kept[1], kept[2]), (0, 1, 2, RESULT_FD), strict=True):
-        os.dup2(source, place, inheritable=place != RESULT_FD)
-    os.closerange(FIRST_OTHER_FD, MAX_OPEN_FDS)
-
-
-def _volunteer_for_oom() -> None:
-    """When the container is out of memory the kernel takes this process, not the supervisor."""
-    hide_memory(False)
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123  # as above
-        score.write("1000")
-    hide_memory()
-
-
-def _limit(limits: Limits, calls: int) -> None:
-    cpu_s = max(1, -int(-limits.cpu_s * calls // 1))
-    space = address_space_bytes() + limits.memory_mib * 1024 * 1024
-    bounds = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_FSIZE: FILE_BYTES,
-        resource.RLIMIT_STACK: STACK_BYTES,
-        resource.RLIMIT_NOFILE: limits.open_files,
-        resource.RLIMIT_NPROC: limits.processes + OWN_PROCESSES,
-        resource.RLIMIT_CPU: cpu_s,
-        resource.RLIMIT_AS: space,
-    }
-    for what, bound in bounds.items():
-        hard = resource.getrlimit(what)[1]
-        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(what, (bound, bound))

@@ -1,8 +1,8 @@
-"""PID 1 of a sandbox container: takes one job after the other, and outlives them all. Read `main` first.
+"""PID 1 of a sandbox: forks once for each request, watches the fork from outside, and outlives them all.
 
-It looks at nothing that a program or a model wrote: it reads a fixed header, forks a job process that does the rest,
-and answers `killed` for it when it died. Being PID 1, no signal from inside its container ends it; being undumpable,
-no process inside can trace it or open its pipes. After each job it kills every other process in the container.
+It never looks at what a program or a model wrote: it reads numbers, keeps the rest in memory that it wipes at once, and
+passes on what the fork says unread. Being PID 1, no signal from inside ends it; being undumpable, no process inside can
+trace it or open its pipes. After each fork it kills every other process here and empties the scratch folder.
 """
 
 from __future__ import annotations
@@ -14,33 +14,31 @@ import importlib.util
 import os
 import signal
 import sys
-import time
 from typing import NoReturn
 
 PREIMPORTED = """
-    abc array ast base64 bisect calendar collections collections.abc contextlib copy copyreg csv dataclasses datetime
-    decimal difflib enum fractions functools hashlib heapq inspect io itertools json keyword linecache math numbers
-    operator os pprint queue random re statistics string struct sys textwrap threading time traceback types typing
-    unicodedata uuid warnings weakref zlib _strptime
+    abc ast base64 bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions
+    functools heapq io itertools json math numbers operator os re string struct sys time types typing _strptime
 """.split()  # noqa: SIM905  # one word a line would hide that it is one list
-"""What real programs import: loaded once here, so that no fork pays for it."""
+"""What real programs import, loaded once here so that no fork pays for it. Not `threading` or `random` (or `queue` and
+`statistics`, which import them): they hang work on every fork."""
 
 GUARDED = (
     "sandbox.types",
     "sandbox.constructors",
+    "sandbox.scalars",
     "sandbox.tokens",
     "sandbox.arithmetic",
     "sandbox.literals",
     "sandbox.values",
     "sandbox.wire",
+    "sandbox.guest.clock",
     "sandbox.guest.confine",
     "sandbox.guest.policy",
     "sandbox.guest.candidate",
     "sandbox.guest.watch",
-    "sandbox.guest.job",
+    "sandbox.guest.warmup",
 )
-KILLED = b'{"status": "killed", "results": [], "wall_s": %f, "cpu_s": 0.0, "peak_memory_mib": 0.0}'
-TIMEOUT = KILLED.replace(b"killed", b"timeout")
 
 
 def main() -> NoReturn:
@@ -48,10 +46,10 @@ def main() -> NoReturn:
         raise SystemExit("The supervisor kills every process it can see: it only runs as PID 1 of a container.")
     _prepare()
     from sandbox import wire
-    from sandbox.guest import job
+    from sandbox.guest import watch
 
-    while header := job.read_exactly(0, wire.HEADER.size):
-        _serve(wire.read_header(header))
+    while numbers := watch.read_exactly(0, wire.REQUEST.size):
+        watch.serve(wire.read_request(numbers))
     raise SystemExit(0)
 
 
@@ -63,7 +61,9 @@ def _prepare() -> None:
     private = dict(vars(builtins))
     for name in GUARDED:
         _load(name, private)
-    importlib.import_module("sandbox.guest.confine").hide_memory()
+    importlib.import_module("sandbox.guest.clock").shift()
+    importlib.import_module("sandbox.guest.warmup").warm_up()
+    importlib.import_module("sandbox.guest.watch").settle()
     gc.collect()
     gc.freeze()
 
@@ -79,68 +79,6 @@ def _load(name: str, private: dict[str, object]) -> None:
     package, _, attribute = name.rpartition(".")
     setattr(sys.modules[package], attribute, module)
     spec.loader.exec_module(module)
-
-
-def _serve(header: object) -> None:
-    from sandbox import wire
-    from sandbox.guest import job
-
-    assert isinstance(header, wire.Header)
-    started = time.monotonic()
-    stages_read, stages_write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _be_job_process(header, stages_write)
-    os.close(stages_write)
-    ended_well = _wait(child, header.deadline_ms / 1000)
-    _sweep()
-    stages = os.read(stages_read, 16)
-    os.close(stages_read)
-    if ended_well and stages == job.REQUEST_READ + job.REPLYING:
-        return
-    if stages != job.REQUEST_READ:
-        raise SystemExit("The pipe to the host is out of step; the host replaces this container.")
-    wall_s = time.monotonic() - started
-    body = (TIMEOUT if wall_s >= header.deadline_ms / 1000 else KILLED) % wall_s
-    os.write(1, wire.frame(header.job_id, body))
-
-
-def _be_job_process(header: object, stages: int) -> NoReturn:
-    from sandbox import wire
-    from sandbox.guest import job
-
-    assert isinstance(header, wire.Header)
-    try:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-        job.serve(header, stages)
-        os._exit(0)
-    except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode()[:2000])
-    os._exit(1)
-
-
-def _wait(child: int, deadline_s: float) -> bool:
-    """Whether the job process ended by itself and well; a stopped one did not. Reaps whatever else ends meanwhile."""
-    deadline = time.monotonic() + deadline_s
-    while True:
-        pid, wait_status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
-        if pid == child:
-            return wait_status == 0
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            return False
-        if pid == 0:
-            signal.sigtimedwait({signal.SIGCHLD}, remaining)
-
-
-def _sweep() -> None:
-    """Nothing that a job started survives it."""
-    try:
-        os.kill(-1, signal.SIGKILL)
-        while True:
-            os.waitpid(-1, 0)
-    except (ProcessLookupError, ChildProcessError):
-        return
 
 
 if __name__ == "__main__":

@@ -1,207 +1,219 @@
-"""Runs one piece of hostile work in a fork and measures, from outside it, what became of it."""
+"""One fork for one request, watched from outside: when it ends, what it used, how much came out. Read `serve` first."""
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import select
 import signal
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from sandbox import wire
 from sandbox.guest import candidate, confine
-from sandbox.types import Limits, Status
+from sandbox.wire import Ending, Request, Stop
 
-CHUNK = 65536
-KINDS = {
-    candidate.VALUE: Status.OK,
-    candidate.ERROR: Status.ERROR,
-    candidate.NOT_A_VALUE: Status.NOT_A_VALUE,
-    candidate.SYNTAX_ERROR: Status.SYNTAX_ERROR,
-    candidate.MEMORY: Status.MEMORY,
-    candidate.TOO_LARGE: Status.OUTPUT_LIMIT,
-    candidate.FORBIDDEN: Status.FORBIDDEN,
-}
+PAGE = mmap.PAGESIZE
+PRINTED_CHUNK = 65536
+LOOK_S = 0.02
+"""How soon the end of a fork is seen whose pipes somebody else keeps open."""
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
-Work = Callable[[candidate.HandOver], None]
+
+class _Wiped:
+    """Memory for bytes that nobody here may look at: reading drops what was there before."""
+
+    def __init__(self, size: int) -> None:
+        self.pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.view = memoryview(self.pages)
+
+    def wipe(self, used: int) -> None:
+        if used:
+            self.pages.madvise(mmap.MADV_DONTNEED, 0, -(-used // PAGE) * PAGE)
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What became of one fork."""
-
-    status: Status
-    texts: tuple[str, ...]
-    """One a call, only when `status` is ok."""
-    error: str
-    cpu_s: float
-    peak_memory_mib: float
+_request = _Wiped(wire.MAX_BODY_BYTES + PAGE)
+_reply = _Wiped(wire.REPLY.size + wire.MAX_RESULT_BYTES + PAGE)
+_printed = _Wiped(PRINTED_CHUNK)
 
 
-def measured(work: Work, limits: Limits, calls: int = 1) -> Measured:
-    """Fork, confine, work; stop at the first limit; leave no process and no file behind."""
-    nonce = os.urandom(8).hex().encode()
-    watch = _Watch(limits, calls, nonce)
+def settle() -> None:
+    """Before the first request: become a process that nobody inside can look into, in an empty scratch folder."""
+    confine.hide_memory()
+    confine.settle()
+
+
+def read_exactly(fd: int, length: int) -> bytes:
+    """That many bytes, and not one more out of the pipe; empty at its end."""
+    data = b""
+    while len(data) < length:
+        chunk = os.read(fd, length - len(data))
+        if not chunk:
+            return b""
+        data += chunk
+    return data
+
+
+def serve(request: Request) -> None:
+    """Fork, watch, clean up, reply."""
+    _receive(request.body_bytes)
     result_read, result_write = os.pipe()
     output_read, output_write = os.pipe()
-    ooms = _oom_kills()
+    started = time.monotonic()
     child = os.fork()
     if child == 0:
-        _be_candidate(work, limits, calls, nonce, (result_write, output_write))
+        candidate.be(request, _request.view[: request.body_bytes], result_write, output_write)
+    _request.wipe(request.body_bytes)
     os.close(result_write)
     os.close(output_write)
+    watch = _Watch(request, child, result_read, output_read)
     try:
-        watch.until_done(child, result_read, output_read)
+        watch.until_done(started)
     finally:
-        confine.kill_everything_else()
-        if watch.exit is None:
-            watch.exit = _Exit(*os.wait4(child, 0)[1:])
+        watch.end_everything()
         os.close(result_read)
         os.close(output_read)
-        confine.clean_scratch()
-    return watch.verdict(was_oom=_oom_kills() > ooms)
+    _answer(watch.ending(time.monotonic() - started))
 
 
-def _be_candidate(work: Work, limits: Limits, calls: int, nonce: bytes, pipes: tuple[int, int]) -> None:
-    try:
-        confine.enter(limits, calls=calls, result_fd=pipes[0], output_fd=pipes[1])
-        work(candidate.writer(confine.RESULT_FD, nonce))
-    finally:
-        os._exit(1)
+def _receive(length: int) -> None:
+    received = 0
+    while received < length:
+        count = os.readv(0, [_request.view[received:length]])
+        if count == 0:
+            raise SystemExit("The host closed the pipe in the middle of a request.")
+        received += count
 
 
-class _Exit:
-    """How the fork ended, as the kernel tells it."""
+def _answer(ending: Ending) -> None:
+    total = wire.REPLY.size + ending.result_bytes
+    _reply.view[: wire.REPLY.size] = ending.packed()
+    sent = 0
+    while sent < total:
+        sent += os.write(1, _reply.view[sent:total])
+    _reply.wipe(total)
 
-    def __init__(self, wait_status: int, usage: resource.struct_rusage) -> None:
-        self.signal = os.WTERMSIG(wait_status) if os.WIFSIGNALED(wait_status) else 0
-        self.code = os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else 0
-        self.cpu_s = float(usage.ru_utime + usage.ru_stime)
-        self.peak_memory_mib = float(usage.ru_maxrss / 1024)
 
-
-@dataclass
 class _Watch:
-    limits: Limits
-    calls: int
-    nonce: bytes
-    received: bytearray = field(default_factory=bytearray)
-    printed_bytes: int = 0
-    stopped: Status | None = None
-    exit: _Exit | None = None
+    """Reads both pipes of a fork until it ended or passed a limit. Each input has the wall time anew."""
 
-    def until_done(self, child: int, result_read: int, output_read: int) -> None:
-        """Read until every value is there, the fork ended, or a limit is passed. Each call has the wall time anew."""
-        wakeup = _Wakeup()
+    def __init__(self, request: Request, child: int, result_read: int, output_read: int) -> None:
+        self.request = request
+        self.child = child
+        self.result_read = result_read
+        self.output_read = output_read
+        self.result_bytes = 0
+        self.printed_bytes = 0
+        self.stop = Stop.NONE
+        self.end: tuple[int, resource.struct_rusage] | None = None
+
+    def until_done(self, started: float) -> None:
+        os.set_blocking(self.result_read, False)
         poller = select.poll()
-        for fd in (result_read, output_read, wakeup.read):
-            os.set_blocking(fd, False)
-            poller.register(fd, select.POLLIN)
-        deadline, lines = time.monotonic() + self.limits.wall_s, 0
-        try:
-            while not self.is_complete() and self.exit is None and self.stopped is None:
-                for fd, _ in poller.poll(max(0.0, deadline - time.monotonic()) * 1000 + 1):
-                    if not self.take(fd, result_read, output_read):
-                        poller.unregister(fd)
-                self.reap(child)
-                if self.received.count(b"\n") > lines:
-                    deadline, lines = time.monotonic() + self.limits.wall_s, self.received.count(b"\n")
-                if time.monotonic() >= deadline and self.exit is None:
-                    self.stopped = Status.TIMEOUT
-            self.take(result_read, result_read, output_read)
-        finally:
-            wakeup.close()
+        poller.register(self.result_read, select.POLLIN)
+        poller.register(self.output_read, select.POLLIN)
+        open_pipes, anew = 2, max(1, self.request.inputs)
+        deadline = started + self.request.limits.wall_s
+        while self.stop is Stop.NONE and not self.has_ended():
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                self.stop = Stop.TIMEOUT
+                return
+            for fd in self.wait(poller, min(remaining, LOOK_S), open_pipes):
+                count = self.take_result() if fd == self.result_read else self.take_printed()
+                if count == 0:
+                    poller.unregister(fd)
+                    open_pipes -= 1
+                elif fd == self.result_read and anew > 1:
+                    anew, deadline = anew - 1, time.monotonic() + self.request.limits.wall_s
 
-    def take(self, fd: int, result_read: int, output_read: int) -> bool:
-        """Read what is there; False at the end of a pipe."""
+    def wait(self, poller: select.poll, seconds: float, open_pipes: int) -> list[int]:
+        """The pipes in which there is something; none when the fork ended, or so it seems."""
+        if open_pipes:
+            return [fd for fd, _ in poller.poll(seconds * 1000)]
+        signal.sigtimedwait({signal.SIGCHLD}, seconds)
+        return []
+
+    def has_ended(self) -> bool:
+        """Whether the fork itself ended; reaps whatever else did."""
+        while self.end is None:
+            pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == self.child:
+                self.end = wait_status, usage
+            elif pid == 0:
+                return False
+        return True
+
+    def take_result(self) -> int:
+        """Take what is there into the wiped memory; 0 at the end of the pipe."""
+        most = self.request.most_result_bytes
+        start = wire.REPLY.size + self.result_bytes
         try:
-            data = os.read(fd, CHUNK)
+            count = os.readv(self.result_read, [_reply.view[start : wire.REPLY.size + most + 1]])
         except BlockingIOError:
-            return True
-        if fd == result_read:
-            self.received += data
-        elif fd == output_read:
-            self.printed_bytes += len(data)
-        most = self.calls * (self.limits.output_bytes + len(self.nonce) + 1024)
-        if len(self.received) > most or self.printed_bytes > self.limits.output_bytes:
-            self.stopped = Status.OUTPUT_LIMIT
-        return bool(data)
+            return -1
+        self.result_bytes += count
+        if self.result_bytes > most:
+            self.stop, self.result_bytes = Stop.OUTPUT, most
+        return count
 
-    def reap(self, child: int) -> None:
-        pid, wait_status, usage = os.wait4(child, os.WNOHANG)
-        if pid == child:
-            self.exit = _Exit(wait_status, usage)
+    def take_printed(self) -> int:
+        """Count what is there."""
+        count = os.readv(self.output_read, [_printed.view])
+        self.printed_bytes += count
+        if self.printed_bytes > self.request.limits.output_bytes:
+            self.stop = Stop.OUTPUT
+        return count
 
-    def is_complete(self) -> bool:
-        """All values are there, or one line of failure."""
-        ended = self.received.count(b"\n")
-        if ended == 0:
-            return False
-        last = bytes(self.received).split(b"\n")[ended - 1]
-        return ended >= self.calls or not last.startswith(self.nonce + candidate.VALUE)
+    def end_everything(self) -> None:
+        """Nothing that the run started or wrote survives it."""
+        try:
+            os.kill(-1, signal.SIGKILL)
+            while True:
+                pid, wait_status, usage = os.wait4(-1, 0)
+                if pid == self.child:
+                    self.end = wait_status, usage
+        except (ProcessLookupError, ChildProcessError):
+            confine.clean_scratch()
+        self.take_result()
+        _printed.wipe(min(self.printed_bytes, PRINTED_CHUNK))
 
-    def verdict(self, *, was_oom: bool) -> Measured:
-        status, texts, error = self.handed_over()
-        end = self.exit
-        cpu_s = end.cpu_s if end else 0.0
-        if self.stopped is not None:
-            status, error = self.stopped, f"{self.stopped} limit passed"
-        elif cpu_s > self.limits.cpu_s * self.calls:
-            status, error = Status.TIMEOUT, "CPU time limit passed"
-        elif not self.is_complete() and end is not None and end.signal:
-            status, error = _signalled(end.signal, was_oom)
-        kept = texts if status is Status.OK else ()
-        return Measured(status, kept, error[:500], cpu_s, end.peak_memory_mib if end else 0.0)
-
-    def handed_over(self) -> tuple[Status, tuple[str, ...], str]:
-        lines = bytes(self.received).split(b"\n")[:-1]
-        if any(not line.startswith(self.nonce) for line in lines):
-            return Status.ERROR, (), "something else than values came through the result pipe"
-        kinds = [line[len(self.nonce) : len(self.nonce) + 1] for line in lines]
-        texts = tuple(line[len(self.nonce) + 1 :].decode("utf-8", "replace") for line in lines)
-        if kinds and kinds[-1] != candidate.VALUE:
-            return KINDS.get(kinds[-1], Status.ERROR), (), texts[-1]
-        if len(texts) != self.calls:
-            code = self.exit.code if self.exit else 0
-            return Status.ERROR, (), f"the program ended without handing over a value (exit code {code})"
-        return Status.OK, texts, ""
+    def ending(self, wall_s: float) -> Ending:
+        assert self.end is not None, "the fork was neither seen to end nor found"
+        wait_status, usage = self.end
+        is_signalled = os.WIFSIGNALED(wait_status)
+        return Ending(
+            run_id=self.request.run_id,
+            stop=self.stop,
+            was_oom=is_signalled and _ooms.grew(),
+            signal=os.WTERMSIG(wait_status) if is_signalled else 0,
+            exit_code=os.WEXITSTATUS(wait_status) if os.WIFEXITED(wait_status) else 0,
+            cpu_us=int((usage.ru_utime + usage.ru_stime) * 1e6),
+            wall_us=int(wall_s * 1e6),
+            peak_kib=usage.ru_maxrss,
+            printed_bytes=self.printed_bytes,
+            result_bytes=self.result_bytes,
+        )
 
 
-def _signalled(number: int, was_oom: bool) -> tuple[Status, str]:
-    if number == signal.SIGXCPU:
-        return Status.TIMEOUT, "CPU time limit passed"
-    if was_oom:
-        return Status.MEMORY, "the container ran out of memory"
-    return Status.KILLED, f"ended by signal {number}"
-
-
-class _Wakeup:
-    """A pipe that becomes readable when a child ends, so that nothing has to be polled."""
+class _OomKills:
+    """How many processes of this container the kernel killed for want of memory."""
 
     def __init__(self) -> None:
-        self.read, self.write = os.pipe()
-        os.set_blocking(self.write, False)
-        signal.signal(signal.SIGCHLD, _no_handler)
-        signal.set_wakeup_fd(self.write, warn_on_full_buffer=False)
+        self.seen = self.count()
 
-    def close(self) -> None:
-        signal.set_wakeup_fd(-1)
-        os.close(self.read)
-        os.close(self.write)
+    def grew(self) -> bool:
+        before, self.seen = self.seen, self.count()
+        return self.seen > before
+
+    def count(self) -> int:
+        for path in OOM_COUNTERS:
+            try:
+                with open(path) as counters:  # noqa: PTH123  # no pathlib this close to a fork
+                    return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
+            except OSError:
+                continue
+        return 0
 
 
-def _no_handler(number: int, frame: object) -> None:
-    """The wakeup pipe does the work; without a handler there would be no wakeup."""
-
-
-def _oom_kills() -> int:
-    """How many processes of this container the kernel killed for want of memory."""
-    for path in OOM_COUNTERS:
-        try:
-            with open(path) as counters:  # noqa: PTH123  # on the way of every job
-                return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
-        except OSError:
-            continue
-    return 0
+_ooms = _OomKills()

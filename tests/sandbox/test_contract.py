@@ -168,19 +168,19 @@ def test_comments_and_newlines_in_an_input_are_no_trouble(sandboxed: Running) ->
 
 
 def test_each_call_gets_arguments_of_its_own(sandboxed: Running) -> None:
-    [execution] = sandboxed.run(Job("def f(x):\n x.append(1)\n return x", ("[]", "x=[]"), calls=3))
+    [execution] = sandboxed.run(Job("def f(x):\n x.append(1)\n return x", ("[]", "x=[]")))
     assert [(result.value, result.is_repeatable) for result in execution.results] == [("[1]", True)] * 2
 
 
 def test_calls_that_disagree_in_one_process_are_told(sandboxed: Running) -> None:
-    [execution] = sandboxed.run(Job("n = 0\ndef f():\n global n\n n += 1\n return n", ("",), calls=2))
+    [execution] = sandboxed.run(Job("n = 0\ndef f():\n global n\n n += 1\n return n", ("",)))
     assert execution.ok
     assert not execution.results[0].is_repeatable
 
 
 def test_calls_that_differ_in_the_order_of_a_dict_agree(sandboxed: Running) -> None:
     program = "n = []\ndef f():\n n.append(1)\n return dict([('a', 1), ('b', 2)][:: -1 if len(n) > 1 else 1])"
-    [execution] = sandboxed.run(Job(program, ("",), calls=2))
+    [execution] = sandboxed.run(Job(program, ("",)))
     assert execution.results[0].is_repeatable
 
 

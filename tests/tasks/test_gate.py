@@ -47,7 +47,7 @@ async def test_three_calls_under_two_hash_seeds_are_asked_for() -> None:
     executor = InProcessExecutor()
     held = Deduction(rules(limits=Limits(wall_s=9.0), forbidden=("random",)))
     await held.validate(proposed(), executor)
-    assert [(job.seed_slot, job.calls) for job in executor.jobs] == [(0, 2), (1, 1)]
+    assert [(job.seed_slot, job.together) for job in executor.jobs] == [(0, False), (1, False)]
     assert {(job.limits.wall_s, job.forbidden) for job in executor.jobs} == {(9.0, ("random",))}
 
 
