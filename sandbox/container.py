@@ -14,6 +14,8 @@ ZONES = {0: "AAA12", 1: "BBB-14"}
 """26 hours apart, so that the local date differs at every moment."""
 SCRATCH = {0: "/tmp", 1: "/var/tmp"}
 """The only folder that a program may write, its TMPDIR, HOME and working directory."""
+CLOCK_SHIFTS_S = {0: 0, 1: 400 * 86_400 + 12_345}
+"""How far ahead the wall clock of a slot is, for programs that read the date (`guest/clock.py`)."""
 FIRST_USER, NUM_USERS = 60578, 600
 """User ids that no distribution gives away. Each guest has one of its own, because the kernel counts a user's
 processes over all containers."""
@@ -45,7 +47,8 @@ class Users:
 def environment(slot: int) -> dict[str, str]:
     """What the guest of a slot finds in its environment, beside the image's own variables."""
     scratch = SCRATCH[slot]
-    return {"PYTHONHASHSEED": SEEDS[slot], "TZ": ZONES[slot], "HOME": scratch, "TMPDIR": scratch}
+    differing = {"PYTHONHASHSEED": SEEDS[slot], "TZ": ZONES[slot], "HOME": scratch, "TMPDIR": scratch}
+    return {**differing, "SANDBOX_CLOCK_SHIFT_S": str(CLOCK_SHIFTS_S[slot])}
 
 
 def check_fits(job: Job, limits: ContainerLimits) -> None:

@@ -144,7 +144,7 @@ class DockerExecutor:
             "pids_limit": self._limits.processes,
             "nano_cpus": int(self._limits.cpus * 1e9),
             "ulimits": [Ulimit(name="core", soft=0, hard=0)],
-            "tmpfs": {scratch: options, "/tmp": options},
+            "tmpfs": {scratch: options},
             "sysctls": NO_IPC if self._runtime is None else {},
             "runtime": self._runtime,
             "stdin_open": True,

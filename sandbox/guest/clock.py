@@ -1,4 +1,4 @@
-"""Another day on the wall clock for one of the seed slots, so that a program that reads the date gives itself away.
+"""Another day and another machine for one of the seed slots, so that a program that reads them gives itself away.
 
 Done inside Python, because the kernel shifts no wall clock for a container; a program that reads the time by other ways
 sees the true one, which never stands still between two runs either.
@@ -6,6 +6,7 @@ sees the true one, which never stands still between two runs either.
 
 from __future__ import annotations
 
+import ctypes
 import datetime
 import gc
 import os
@@ -22,6 +23,15 @@ def shift() -> None:
     if seconds:
         _shift_time(seconds)
         _shift_datetime(seconds)
+        _shift_measures(seconds)
+
+
+def _shift_measures(seconds: int) -> None:
+    """What changes too slowly for two runs to tell: ticks since the start, load, number of processors."""
+    times, load, count = os.times, os.getloadavg, os.cpu_count
+    vars(os)["times"] = lambda: os.times_result((*times()[:4], times()[4] + seconds))
+    vars(os)["getloadavg"] = lambda: tuple(average + 1.25 for average in load())
+    vars(os)["cpu_count"] = lambda: (count() or 1) + 1
 
 
 def _shift_time(seconds: int) -> None:
@@ -41,15 +51,10 @@ def _from_shifted(convert: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shift_datetime(seconds: int) -> None:
-    """The classes are immutable from Python, but the dictionaries behind their attributes are not."""
+    """The classes are immutable from Python, but not the dictionary behind their attributes. `today` asks `time`."""
     later = datetime.timedelta(seconds=seconds)
-    moment, day = _attributes(datetime.datetime), _attributes(datetime.date)
-    now, utcnow, today = datetime.datetime.now, datetime.datetime.utcnow, datetime.date.today
-    moment["now"] = staticmethod(lambda tz=None: now(tz) + later)
-    moment["utcnow"] = staticmethod(lambda: utcnow() + later)
-    moment["today"] = staticmethod(lambda: now() + later)
-    day["today"] = staticmethod(lambda: today() + later)
-
-
-def _attributes(kind: type) -> dict[str, Any]:
-    return cast(dict[str, Any], gc.get_referents(kind.__dict__)[0])
+    now, utcnow = datetime.datetime.now, datetime.datetime.utcnow
+    attributes = cast(dict[str, Any], gc.get_referents(datetime.datetime.__dict__)[0])
+    attributes["now"] = staticmethod(lambda tz=None: now(tz) + later)
+    attributes["utcnow"] = staticmethod(lambda: utcnow() + later)
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))

@@ -7,6 +7,7 @@ trace it or open its pipes. After each fork it kills every other process here an
 
 from __future__ import annotations
 
+import _thread
 import builtins
 import gc
 import importlib
@@ -63,9 +64,19 @@ def _prepare() -> None:
         _load(name, private)
     importlib.import_module("sandbox.guest.clock").shift()
     importlib.import_module("sandbox.guest.warmup").warm_up()
+    _use_up_process_numbers()
     importlib.import_module("sandbox.guest.watch").settle()
     gc.collect()
     gc.freeze()
+
+
+def _use_up_process_numbers() -> None:
+    """A thread takes a process number: the forks of two containers shall not count alike."""
+    for _ in range(50 + int.from_bytes(os.urandom(2)) % 1000):
+        done = _thread.allocate_lock()
+        done.acquire()
+        _thread.start_new_thread(done.release, ())
+        done.acquire()
 
 
 def _load(name: str, private: dict[str, object]) -> None:

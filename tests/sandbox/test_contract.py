@@ -178,6 +178,19 @@ def test_calls_that_disagree_in_one_process_are_told(sandboxed: Running) -> None
     assert not execution.results[0].is_repeatable
 
 
+def test_inputs_together_share_a_process_in_which_the_slots_see_them_in_opposite_orders(sandboxed: Running) -> None:
+    job = Job("seen = []\ndef f(x):\n seen.append(x)\n return seen", ("1", "2"), together=True)
+    first, second = sandboxed.run(job, replace(job, seed_slot=1))
+    assert [result.value for result in first.results] == ["[1]", "[1, 1, 2]"]
+    assert [result.value for result in second.results] == ["[2, 2, 1]", "[2]"]
+
+
+def test_inputs_together_end_at_the_first_that_fails(sandboxed: Running) -> None:
+    [execution] = sandboxed.run(Job("def f(x): return 1 / x", ("1", "0", "2"), together=True))
+    assert [result.status for result in execution.results] == [Status.OK, Status.ERROR, Status.ERROR]
+    assert "not run" in execution.results[2].error
+
+
 def test_calls_that_differ_in_the_order_of_a_dict_agree(sandboxed: Running) -> None:
     program = "n = []\ndef f():\n n.append(1)\n return dict([('a', 1), ('b', 2)][:: -1 if len(n) > 1 else 1])"
     [execution] = sandboxed.run(Job(program, ("",)))
@@ -201,6 +214,14 @@ def test_calls_that_differ_in_the_order_of_a_dict_agree(sandboxed: Running) -> N
         "def f(): return repr(object())",
         "import tempfile\ndef f(): return tempfile.mkdtemp()",
         "import os\ndef f(): return os.getuid()",
+        "import os\ndef f(): return os.getpid()",
+        "import os\ndef f(): return os.cpu_count()",
+        "import os\ndef f(): return os.getloadavg()",
+        "import os\ndef f(): return os.times().elapsed",
+        "import time\ndef f(): return time.gmtime().tm_year",
+        "import time\ndef f(): return time.strftime('%Y')",
+        "import datetime\ndef f(): return datetime.date.today().year",
+        "import datetime\ndef f(): return datetime.datetime.now(datetime.timezone.utc).year",
     ],
 )
 def test_what_depends_on_the_process_differs_between_the_slots(sandboxed: Running, program: str) -> None:
