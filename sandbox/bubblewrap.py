@@ -120,4 +120,4 @@ def _hidden() -> list[str]:
 
 
 def scratch_folders(slot: int) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((SCRATCH[slot], "/tmp")))
+    return (SCRATCH[slot],)
