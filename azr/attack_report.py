@@ -80,9 +80,9 @@ async def _columns(sandbox: SandboxConfig, *, with_controls: bool) -> list[Colum
 def show(columns: Sequence[Column], console: Console) -> None:
     """How many attacks of each family succeeded, then which ones did in our sandbox."""
     table = Table(box=SIMPLE_HEAD, title="attacks that succeed, of all")
-    table.add_column("family")
+    table.add_column("family", no_wrap=True)
     for column in columns:
-        table.add_column(column.title, justify="right")
+        table.add_column(column.title.replace(", ", "\n").replace(": ", "\n"), justify="right")
     for letter, name in FAMILIES.items():
         table.add_row(f"{letter}  {name}", *[_share(column, letter) for column in columns])
     table.add_section()
@@ -92,7 +92,7 @@ def show(columns: Sequence[Column], console: Console) -> None:
     console.print(table)
     for column in columns:
         for verdict in [] if column.is_control else _succeeded(column):
-            console.print(Text(f"{column.title}: {_told(verdict)}", style="bold red"))
+            console.print(Text(f"{column.title}: {_told(verdict)}", style="bold red"), soft_wrap=True)
     if any(column.is_control for column in columns):
         console.print("Controls run in throwaway containers, which deny network and kernel: a lower bound.")
 

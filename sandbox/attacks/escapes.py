@@ -109,6 +109,7 @@ NEIGHBOURS = (
     _reach(106, "pipes of the parent", "import os\ndef f():\n os.open(f'/proc/{os.getppid()}/fd/1', os.O_WRONLY)\n return 'reached'"),
     _reach(106, "a descriptor of the parent", LIBC + "def f():\n fd = libc.syscall(434, os.getppid(), 0)\n assert fd >= 0\n return did(438, fd, 1, 0)"),
     _reach(106, "limits of the parent", "import os, resource\ndef f():\n resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))\n return 'reached'"),
+    _reach(106, "limits of PID 1", "import resource\ndef f():\n resource.prlimit(1, resource.RLIMIT_NOFILE, (1, 1))\n return 'reached'"),
     _reach(107, "keys for the operator's terminal", "import fcntl, os\ndef f():\n for path in ('/dev/tty', '/dev/console', '/dev/pts/0', '/proc/self/fd/0'):\n  try: fcntl.ioctl(os.open(path, os.O_RDWR), 0x5412, b'x')\n  except OSError: continue\n  return 'reached'\n raise OSError"),
     Case(107, "escape sequences for the operator", "E", "def f(): return '\\x1b]0;owned\\x07\\x1b[2J'", Goal.REACH, ANY_RUN),
     _payload(108, "links where the host may write", "import os\ndef f():\n for name in ('result', 'output.txt', 'stdout', '.coverage'): os.symlink('@STAGE@/owned', name)\n return 1"),

@@ -73,7 +73,7 @@ OBJECTS = (
     _forge(16, "function", "def f(): return lambda: 1"),
     _forge(16, "module", "import os\ndef f(): return os"),
     _forge(16, "frames", "import sys\ndef f(): return sys._getframe(1).f_locals"),
-    _forge(26, "namedtuple that compares as it likes", "from collections import namedtuple\nclass P(namedtuple('P', 'a b')):\n def __eq__(self, o): return True\n __hash__ = None\ndef f(): return P(1, 2)", "(1, 2)"),
+    _forge(26, "namedtuple that compares as it likes", "from collections import namedtuple\nclass P(namedtuple('P', 'a b')):\n def __eq__(self, o): return True\n __hash__ = None\ndef f(): return P(1, 2)", "(1, 2)", "P(a=1, b=2)"),
 )  # fmt: skip
 
 RECORDS = (

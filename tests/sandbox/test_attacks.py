@@ -9,10 +9,13 @@ from typing import Self
 
 import pytest
 
-from azr.config import PAPER_FORBIDDEN
+from azr.assembly import make_rules
+from azr.config import PAPER_FORBIDDEN, SandboxConfig, TasksConfig
+from azr.gate_attacks import run_texts
 from sandbox import Execution, Isolation, Job, decode
 from sandbox.attacks import CASES, Case, Outcome, Verdict
 from sandbox.attacks.matrix import run_matrix
+from sandbox.attacks.texts import TEXTS, Text
 from tests.sandbox.conftest import Running
 
 POLICIES = {"policy off": (), "policy on": PAPER_FORBIDDEN}
@@ -22,8 +25,7 @@ GAPS: dict[str, str] = {
     **dict.fromkeys(("C58 process number", "C58 thread number", "C58 parent's number"), "both slots count alike"),
     "C53 os.times": "its clock ticks slower than two runs take",
     "C58 load": "it changes slower than two runs take",
-    "E104 io_uring": "no system-call filter of our own",
-    "E106 limits of the parent": "no system-call filter of our own",
+    **dict.fromkeys(("E106 limits of the parent", "E106 limits of PID 1"), "prlimit takes the number of any process"),
 }
 """What is not held yet, and why."""
 
@@ -36,7 +38,7 @@ class Borrowed:
 
     @property
     def isolation(self) -> Isolation:
-        raise NotImplementedError("the matrix does not ask for it")
+        return self._running.isolation
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         return await asyncio.to_thread(self._running.run, *jobs)
@@ -66,9 +68,16 @@ def test_an_attack_gains_nothing_and_ends_as_foreseen(verdicts: dict[str, Verdic
     assert verdict.is_expected, verdict.status
 
 
-def test_every_number_of_the_list_has_a_case_and_every_case_a_name_of_its_own() -> None:
-    assert {case.number for case in CASES} == set(range(1, 114))
-    assert len({case.title for case in CASES}) == len(CASES) >= 130
+@pytest.fixture(scope="module")
+def text_verdicts(sandboxed: Running) -> dict[str, Verdict]:
+    rules = make_rules(TasksConfig(), SandboxConfig())
+    return {verdict.case.name: verdict for verdict in asyncio.run(run_texts(Borrowed(sandboxed), TEXTS, rules=rules))}
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
+def test_a_hostile_text_cheats_neither_gate_nor_judge_nor_log(text_verdicts: dict[str, Verdict], text: Text) -> None:
+    verdict = text_verdicts[text.name]
+    assert verdict.outcome is Outcome.HELD, verdict.detail
 
 
 def test_nothing_of_the_host_is_in_the_environment(sandboxed: Running) -> None:
