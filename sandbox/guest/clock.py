@@ -15,46 +15,61 @@ from collections.abc import Callable
 from typing import Any, cast
 
 VARIABLE = "SANDBOX_CLOCK_SHIFT_S"
+MORE_LOAD = 1.25
 
 
 def shift() -> None:
-    """Shift `time` and `datetime` by what the environment says, and take that out of the environment."""
+    """Shift the clocks by what the environment says, and take that out of the environment."""
     seconds = int(os.environ.pop(VARIABLE, "0"))
     if seconds:
-        _shift_time(seconds)
-        _shift_datetime(seconds)
-        _shift_measures(seconds)
+        _shift_time(time, seconds)
+        _shift_datetime(datetime.datetime, datetime.timedelta(seconds=seconds))
+        _shift_measures(os, seconds)
 
 
-def _shift_measures(seconds: int) -> None:
-    """What changes too slowly for two runs to tell: ticks since the start, load, number of processors."""
-    times, load, count = os.times, os.getloadavg, os.cpu_count
-    vars(os)["times"] = lambda: os.times_result((*times()[:4], times()[4] + seconds))
-    vars(os)["getloadavg"] = lambda: tuple(average + 1.25 for average in load())
-    vars(os)["cpu_count"] = lambda: (count() or 1) + 1
-
-
-def _shift_time(seconds: int) -> None:
+def _shift_time(module: Any, seconds: int) -> None:
     now, now_ns = time.time, time.time_ns
-    vars(time)["time"] = lambda: now() + seconds
-    vars(time)["time_ns"] = lambda: now_ns() + seconds * 10**9
+    strftime, asctime, localtime = time.strftime, time.asctime, time.localtime
+    module.time = lambda: now() + seconds
+    module.time_ns = lambda: now_ns() + seconds * 10**9
     for name in ("gmtime", "localtime", "ctime"):
-        vars(time)[name] = _from_shifted(getattr(time, name))
-    strftime, localtime = time.strftime, time.localtime
-    vars(time)["strftime"] = lambda form, *at: strftime(form, *(at or (localtime(),)))
-    asctime = time.asctime
-    vars(time)["asctime"] = lambda *at: asctime(*(at or (localtime(),)))
+        setattr(module, name, _from_shifted(getattr(time, name)))
+
+    def moment(given: tuple[Any, ...]) -> tuple[Any, ...]:
+        return given or (localtime(now() + seconds),)
+
+    def shifted_strftime(form: str, *given: Any) -> str:
+        return strftime(form, *moment(given))
+
+    def shifted_asctime(*given: Any) -> str:
+        return asctime(*moment(given))
+
+    module.strftime, module.asctime = shifted_strftime, shifted_asctime
 
 
 def _from_shifted(convert: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda seconds=None: convert(time.time() if seconds is None else seconds)
+    def converted(seconds: float | None = None) -> Any:
+        return convert(time.time() if seconds is None else seconds)
+
+    return converted
 
 
-def _shift_datetime(seconds: int) -> None:
-    """The classes are immutable from Python, but not the dictionary behind their attributes. `today` asks `time`."""
-    later = datetime.timedelta(seconds=seconds)
-    now, utcnow = datetime.datetime.now, datetime.datetime.utcnow
-    attributes = cast(dict[str, Any], gc.get_referents(datetime.datetime.__dict__)[0])
-    attributes["now"] = staticmethod(lambda tz=None: now(tz) + later)
+def _shift_datetime(kind: Any, later: datetime.timedelta) -> None:
+    """The class is immutable from Python, but not the dictionary behind its attributes. `today` asks `time` anyway."""
+    now, utcnow = kind.now, kind.utcnow
+
+    def shifted_now(tz: datetime.tzinfo | None = None) -> datetime.datetime:
+        return now(tz) + later
+
+    attributes = cast(dict[str, Any], gc.get_referents(kind.__dict__)[0])
+    attributes["now"] = staticmethod(shifted_now)
     attributes["utcnow"] = staticmethod(lambda: utcnow() + later)
-    ctypes.pythonapi.PyType_Modified(ctypes.py_object(datetime.datetime))
+    ctypes.pythonapi.PyType_Modified(ctypes.py_object(kind))
+
+
+def _shift_measures(module: Any, seconds: int) -> None:
+    """What changes too slowly for two runs to tell: ticks since the start, load, number of processors."""
+    times, load, count = os.times, os.getloadavg, os.cpu_count
+    module.times = lambda: os.times_result((*times()[:4], times()[4] + seconds))
+    module.getloadavg = lambda: tuple(average + MORE_LOAD for average in load())
+    module.cpu_count = lambda: (count() or 1) + 1

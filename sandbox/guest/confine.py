@@ -38,7 +38,7 @@ class _Place:
     """/dev/null; stands in for standard input."""
     space_bytes = 0
     """Address space of the bare interpreter."""
-    empty = (0, 0)
+    empty: tuple[int, int] = (0, 0)
     """Free blocks and files of the empty scratch."""
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: E501  (programs read better on one line)
 """The pool against containers that die, hang or babble on cue; no Docker involved."""
 
 from __future__ import annotations
