@@ -55,7 +55,9 @@ class UnsafeHarness(Protocol):
 class UnsafeBareSubprocess:
     """A fresh `python -c` for each run, with a timeout and nothing else."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, private: int) -> None:
+        """`private` is the referee's descriptor: no part of the harness, so no program gets it."""
+        del private
         self._limit_s = limit_s
 
     def ran(self, program: str, call: str) -> Ran:
@@ -86,8 +88,9 @@ class UnsafeBareSubprocess:
 class UnsafeForkedWorker:
     """One fork of the trainer serves every program; a timeout is all that stands between them."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, private: int) -> None:
         self._limit_s = limit_s
+        self._private = private
         self._start()
 
     def ran(self, program: str, call: str) -> Ran:
@@ -121,8 +124,8 @@ class UnsafeForkedWorker:
         questions, self._write = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
-            os.close(self._read)
-            os.close(self._write)
+            for fd in (self._read, self._write, self._private):
+                os.close(fd)
             unsafe_worker(questions, answers)
         os.close(questions)
         os.close(answers)
@@ -150,16 +153,22 @@ class UnsafeForkedWorker:
 
 
 def unsafe_worker(questions: int, answers: int) -> NoReturn:
-    while True:
-        code: str = pickle.loads(_read(questions))
-        try:
-            *lines, last = code.split("\n")
-            namespace: dict[str, Any] = {}
-            exec("\n".join(lines), namespace)
-            answer = pickle.dumps((eval(last, namespace), "Done"))
-        except BaseException as error:
-            answer = pickle.dumps(("", f"{type(error).__name__}: {error}"))
-        _write(answers, answer)
+    """The whole life of the fork; what goes wrong in it ends it, and nothing of the trainer's code after it."""
+    try:
+        while True:
+            _write(answers, _answered(pickle.loads(_read(questions))))
+    finally:
+        os._exit(1)
+
+
+def _answered(code: str) -> bytes:
+    try:
+        *lines, last = code.split("\n")
+        namespace: dict[str, Any] = {}
+        exec("\n".join(lines), namespace)
+        return pickle.dumps((eval(last, namespace), "Done"))
+    except BaseException as error:
+        return pickle.dumps(("", f"{type(error).__name__}: {error}"))
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -71,6 +71,7 @@ def _played(request: Request, stage: Stage) -> dict[str, Any]:
         while True:
             time.sleep(1)
     os.close(mouth)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # as for any PID 1 of a host: signals of ordinary users do nothing
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     told = _heard(ears, RUNS_IN_TIME * request.limit_s + GRACE_S)
     ours = {1, trainer, sibling, *told.get("processes", [])}
@@ -135,23 +136,27 @@ def _starved(trainer: int) -> list[str]:
 
 
 def _be_trainer(request: Request, stage: Stage, mouth: int) -> NoReturn:
-    os.set_inheritable(mouth, False)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    os.chdir("/tmp")
-    report = _Trainer(request, stage).report()
-    os.write(mouth, (json.dumps(report) + "\n").encode())
-    while True:
-        signal.pause()
+    """The whole life of the trainer; what ends it ends here, and none of the referee's code runs in it."""
+    try:
+        os.set_inheritable(mouth, False)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        os.chdir("/tmp")
+        report = _Trainer(request, stage, mouth).report()
+        os.write(mouth, (json.dumps(report) + "\n").encode())
+        while True:
+            signal.pause()
+    finally:
+        os._exit(1)
 
 
 class _Trainer:
     """Runs the case as its harness does, with the gold answer at hand."""
 
-    def __init__(self, request: Request, stage: Stage) -> None:
+    def __init__(self, request: Request, stage: Stage, mouth: int) -> None:
         self._request = request
         self._gold = stage.gold
         self._program, self._probe = stage.fitted(request.program), stage.fitted(request.probe)
-        self._harness: UnsafeHarness = HARNESSES[request.harness](request.limit_s)
+        self._harness: UnsafeHarness = HARNESSES[request.harness](request.limit_s, mouth)
         self._slowest_s = 0.0
 
     def report(self) -> dict[str, Any]:
