@@ -72,7 +72,8 @@ def _rates(panel: Axes, report: Report) -> None:
     panel.yaxis.set_major_formatter(_plain)
     panel.yaxis.set_minor_formatter("")
     drawn = panel.bar(range(len(shown)), [bar.per_s for bar in shown], color=[bar.colour for bar in shown], width=0.62)
-    panel.bar_label(drawn, [_rounded(bar.per_s) for bar in shown], padding=4, fontsize=14, color=INK)
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    panel.bar_label(drawn, [_rounded(bar.per_s) for bar in shown], padding=4, fontsize=14, color=INK, bbox=behind)
     panel.set_xticks(range(len(shown)), [bar.label for bar in shown], fontsize=12, color=INK)
     for way, style in ((ways.FLOOR_ONE, ":"), (ways.FLOOR_ALL, "--")):
         if way in report.comparison.rates:
@@ -91,6 +92,8 @@ def _floors(report: Report) -> list[ways.Spread]:
 
 
 def _latencies(panel: Axes, report: Report) -> None:
+    from matplotlib.ticker import LogLocator
+
     _dress(panel, "Share of verdicts that are there in time")
     curves = dict(report.comparison.latencies)
     curves.update({f"{one.name}, one in flight": one.latency for one in report.asides if one.latency is not None})
@@ -102,6 +105,7 @@ def _latencies(panel: Axes, report: Report) -> None:
     panel.axvline(20, color=MUTED, linewidth=1.2, linestyle=":")
     panel.annotate("target for p99", (20, 0.02), xytext=(5, 0), textcoords="offset points", color=MUTED, fontsize=11)
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(_plain)
     panel.xaxis.set_minor_formatter("")
     panel.set_xlabel("ms, log scale", loc="right", fontsize=12, color=MUTED)

@@ -107,6 +107,9 @@ def figures(report: Report) -> list[Figure]:
         _figure("paper-size step", _steps(report.steps), "s", _at_most(1.2), _step_remark(report.steps)),
         _figure("audit log, share of the time", report.audit_cost, "%", _at_most(0.05)),
         *(_figure(name, spread, "/s", None) for name, spread in compared.rates.items() if "busy" not in name),
+        _figure(
+            "CPU of a verdict / of a bare fork", compared.ratios.get("CPU to the floor"), "x", None, _cpu_remark(report)
+        ),
         *(_latency_figure(name, latency) for name, latency in compared.latencies.items()),
         _figure("cold start to the first verdict", report.cold_start_s, "s", None),
         _figure("`docker run`, one program", report.docker_run_s, "s", None),
@@ -164,6 +167,12 @@ def _step_remark(steps: Sequence[StepFigures]) -> str:
     stages = middle(steps).stages.values()
     completions = "+".join(str(stage.completions) for stage in stages)
     return f"{completions} completions, {sum(stage.runs for stage in stages)} runs"
+
+
+def _cpu_remark(report: Report) -> str:
+    compared = report.comparison
+    inside, host = (found[ways.ONE_CORE].median for found in (compared.cpu_ms, compared.host_cpu_ms))
+    return f"{inside:.2f} ms in the guest; the host's part is {host:.2f} ms more"
 
 
 def _latency_figure(name: str, latency: Latency) -> Figure:

@@ -9,23 +9,25 @@ from __future__ import annotations
 import itertools
 import os
 import random
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from sandbox.bench import floors, guests, load
-from sandbox.bench.floors import FloorContainer
+from sandbox.bench.floors import FloorContainer, Pace
 from sandbox.bench.programs import Sample
 from sandbox.bench.statistics import Latency, Spread, paired_ratio
 from sandbox.types import Executor
 
 Say = Callable[[str], None]
-Block = Callable[[], Awaitable[float]]
+Block = Callable[[], Awaitable[Pace]]
 
 ONE_CORE, ONE_CORE_SERVICE, ALL_CORES = "one core", "one core, host included", "all cores"
 FLOOR_ONE, FLOOR_ALL = "bare fork, one core", "bare fork, all cores"
 FRESH_ONE = "fresh Python in a container, one core"
 BUSY_ONE, BUSY_ALL = "busy loop, one core", "busy loop, all cores"
+SERVICES = (ONE_CORE, ONE_CORE_SERVICE, ALL_CORES)
 ALONE, LOADED, BARE = "one in flight", "one in flight a core", "bare fork, inside"
 SEED = 20250506
 
@@ -56,6 +58,10 @@ class Comparison:
 
     rates: dict[str, Spread]
     """Verdicts a second; for the busy loop, rounds a second."""
+    cpu_ms: dict[str, Spread]
+    """Processor time of one verdict inside the guests or the floor, by way; that of the host's part in `host_cpu_ms`.
+    Strangers on the machine disturb it less than a rate."""
+    host_cpu_ms: dict[str, Spread]
     ratios: dict[str, Spread]
     latencies: dict[str, Latency]
     num_samples: int
@@ -73,20 +79,25 @@ async def compare(
         contest = _Contest(executor, containers, _mixed(samples), cores, plan)
         try:
             blocks = await contest.blocks()
-            rates = await _in_turns(blocks, plan.rounds, say)
+            paces = await _in_turns(blocks, plan.rounds, say)
             latencies = await contest.latencies(say)
         finally:
             contest.unpin()
     return Comparison(
-        rates={name: Spread.of(values) for name, values in rates.items()},
-        ratios=ratios(rates),
+        rates={name: Spread.of([one.per_s for one in each]) for name, each in paces.items()},
+        cpu_ms={
+            n: Spread.of([one.cpu_ms for one in each]) for n, each in paces.items() if n not in (BUSY_ONE, BUSY_ALL)
+        },
+        host_cpu_ms={n: Spread.of([one.host_cpu_ms for one in each]) for n, each in paces.items() if n in SERVICES},
+        ratios=ratios(paces),
         latencies=latencies,
         num_samples=len(samples),
     )
 
 
-def ratios(rates: dict[str, list[float]]) -> dict[str, Spread]:
+def ratios(paces: Mapping[str, Sequence[Pace]]) -> dict[str, Spread]:
     """What the targets are about, each from neighbouring blocks."""
+    rates = {name: [one.per_s for one in each] for name, each in paces.items()}
     pairs = {
         "to the floor, one core": (ONE_CORE, FLOOR_ONE),
         "to the floor, all cores": (ALL_CORES, FLOOR_ALL),
@@ -95,11 +106,15 @@ def ratios(rates: dict[str, list[float]]) -> dict[str, Spread]:
         "scaling of the floor": (FLOOR_ALL, FLOOR_ONE),
         "scaling of a busy loop": (BUSY_ALL, BUSY_ONE),
     }
-    return {
+    found = {
         name: paired_ratio(rates[one], rates[other])
         for name, (one, other) in pairs.items()
         if one in rates and other in rates
     }
+    if FLOOR_ONE in paces:
+        ours, floor = ([one.cpu_ms for one in paces[name]] for name in (ONE_CORE, FLOOR_ONE))
+        found["CPU to the floor"] = paired_ratio(ours, floor)
+    return found
 
 
 class _Contest:
@@ -155,35 +170,39 @@ class _Contest:
             found[BARE] = floors.seconds_each(self._containers[0], "fork", self._cycled(self._plan.latency_runs))
         return {name: Latency.of(seconds) for name, seconds in found.items()}
 
-    async def _sized(self, measure: Callable[[int], Awaitable[float]], start: int = 40) -> Block:
+    async def _sized(self, measure: Callable[[int], Awaitable[Pace]], start: int = 40) -> Block:
         """The block with as many runs as its planned length takes, found by a short trial that also warms it up."""
-        per_s = await measure(start)
-        count = max(10, int(per_s * self._plan.block_s))
+        trial = await measure(start)
+        count = max(10, int(trial.per_s * self._plan.block_s))
 
-        async def block() -> float:
+        async def block() -> Pace:
             return await measure(count)
 
         return block
 
     def _service(
         self, guest_cores: Sequence[int], host_cores: Sequence[int], slots: Sequence[int]
-    ) -> Callable[[int], Awaitable[float]]:
-        async def measure(count: int) -> float:
+    ) -> Callable[[int], Awaitable[Pace]]:
+        async def measure(count: int) -> Pace:
             guests.pin(self._executor, guest_cores)
             os.sched_setaffinity(0, host_cores)
-            return await load.verdicts_per_s(self._executor, load.jobs_of(self._cycled(count), slots=slots))
+            jobs, first_processes = load.jobs_of(self._cycled(count), slots=slots), guests.pids(self._executor)
+            guest_s, host_s = guests.cpu_s(first_processes), time.process_time()
+            per_s = await load.verdicts_per_s(self._executor, jobs)
+            host_s, guest_s = time.process_time() - host_s, guests.cpu_s(first_processes) - guest_s
+            return Pace(per_s, 1000 * guest_s / count, 1000 * host_s / count)
 
         return measure
 
-    def _floor(self, containers: Sequence[FloorContainer], way: str) -> Callable[[int], Awaitable[float]]:
-        async def measure(count: int) -> float:
-            return floors.rate(containers, way, self._cycled(max(1, count // len(containers))))
+    def _floor(self, containers: Sequence[FloorContainer], way: str) -> Callable[[int], Awaitable[Pace]]:
+        async def measure(count: int) -> Pace:
+            return floors.pace(containers, way, self._cycled(max(1, count // len(containers))))
 
         return measure
 
-    def _busy(self, containers: Sequence[FloorContainer]) -> Callable[[int], Awaitable[float]]:
-        async def measure(count: int) -> float:
-            return floors.busy_rate(containers, max(1, count // len(containers)))
+    def _busy(self, containers: Sequence[FloorContainer]) -> Callable[[int], Awaitable[Pace]]:
+        async def measure(count: int) -> Pace:
+            return floors.busy_pace(containers, max(1, count // len(containers)))
 
         return measure
 
@@ -191,15 +210,15 @@ class _Contest:
         return list(itertools.islice(itertools.cycle(self._samples), count))
 
 
-async def _in_turns(blocks: dict[str, Block], rounds: int, say: Say) -> dict[str, list[float]]:
+async def _in_turns(blocks: dict[str, Block], rounds: int, say: Say) -> dict[str, list[Pace]]:
     """One block of each a round, forwards and backwards in turn."""
-    rates: dict[str, list[float]] = {name: [] for name in blocks}
+    paces: dict[str, list[Pace]] = {name: [] for name in blocks}
     for number in range(rounds):
         say(f"rates, round {number + 1} of {rounds}")
         order = list(blocks) if number % 2 == 0 else list(reversed(blocks))
         for name in order:
-            rates[name].append(await blocks[name]())
-    return rates
+            paces[name].append(await blocks[name]())
+    return paces
 
 
 def _mixed(samples: Sequence[Sample]) -> list[Sample]:

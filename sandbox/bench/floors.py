@@ -8,9 +8,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sandbox.bench import floor_guest
 from sandbox.bench.programs import Sample
@@ -122,12 +122,24 @@ class FloorContainer:
         return data
 
 
-def rate(containers: Sequence[FloorContainer], way: str, samples: Sequence[Sample]) -> float:
-    """Programs per second of all containers at once, each running all samples (`way`: fork or fresh)."""
+class Pace(NamedTuple):
+    """How fast programs were run, and what of the processors one of them took."""
+
+    per_s: float
+    cpu_ms: float
+    """Of the processes inside."""
+    host_cpu_ms: float = 0.0
+    """Of this process, where it has a part in it."""
+
+
+def pace(containers: Sequence[FloorContainer], way: str, samples: Sequence[Sample]) -> Pace:
+    """All containers at once, each running all samples (`way`: fork or fresh)."""
     request = {"do": way, "programs": [(one.program, one.input) for one in samples]}
+    count = len(containers) * len(samples)
     started = time.perf_counter()
-    _at_once(containers, request)
-    return len(containers) * len(samples) / (time.perf_counter() - started)
+    replies = _at_once(containers, request)
+    wall_s = time.perf_counter() - started
+    return Pace(count / wall_s, 1000 * sum(reply["cpu_s"] for reply in replies) / count)
 
 
 def seconds_each(container: FloorContainer, way: str, samples: Sequence[Sample]) -> list[float]:
@@ -135,11 +147,11 @@ def seconds_each(container: FloorContainer, way: str, samples: Sequence[Sample])
     return list(container.ask({"do": way, "programs": [(one.program, one.input) for one in samples]})["seconds"])
 
 
-def busy_rate(containers: Sequence[FloorContainer], rounds: int) -> float:
-    """Rounds of a computing loop per second over all containers: what the machine's cores themselves scale to."""
+def busy_pace(containers: Sequence[FloorContainer], rounds: int) -> Pace:
+    """Rounds of a computing loop over all containers: what the machine's cores themselves scale to."""
     started = time.perf_counter()
     _at_once(containers, {"do": "busy", "rounds": rounds})
-    return len(containers) * rounds / (time.perf_counter() - started)
+    return Pace(len(containers) * rounds / (time.perf_counter() - started), cpu_ms=0.0)
 
 
 def docker_run_seconds(image: str, sample: Sample, runtime: str | None = None) -> float:
@@ -167,10 +179,7 @@ def docker_run_seconds(image: str, sample: Sample, runtime: str | None = None) -
         client.close()
 
 
-def _at_once(containers: Sequence[FloorContainer], request: dict[str, Any]) -> None:
-    each: list[Callable[[], dict[str, Any]]] = []
+def _at_once(containers: Sequence[FloorContainer], request: dict[str, Any]) -> list[dict[str, Any]]:
     for container in containers:
         container.send(request)
-        each.append(container.receive)
-    for receive in each:
-        receive()
+    return [container.receive() for container in containers]

@@ -15,6 +15,7 @@ from azr.bench.step import Stage, StepFigures
 from azr.bench.terminal import show
 from sandbox.bench import comparison as ways
 from sandbox.bench.comparison import Comparison
+from sandbox.bench.floors import Pace
 from sandbox.bench.guests import Growth, Memory
 from sandbox.bench.machine import Machine
 from sandbox.bench.statistics import Latency, Spread
@@ -59,7 +60,9 @@ REPORT = Report(
     programs="the embedded set: 42 of 42",
     comparison=Comparison(
         rates=RATES,
-        ratios=ways.ratios({name: [spread.median] for name, spread in RATES.items()}),
+        ratios=ways.ratios({name: [Pace(spread.median, 2.0)] for name, spread in RATES.items()}),
+        cpu_ms={name: exactly(2.0) for name in RATES},
+        host_cpu_ms={name: exactly(0.5) for name in ways.SERVICES},
         latencies={name: Latency.of([at / 10_000 for at in range(1, 101)]) for name in (ways.ALONE, ways.LOADED)},
         num_samples=42,
     ),

@@ -10,7 +10,7 @@ import pytest
 
 from sandbox import Execution, Job, image
 from sandbox.bench import comparison, floor_guest, floors, guests, load, machine, programs
-from sandbox.bench.floors import FloorContainer
+from sandbox.bench.floors import FloorContainer, Pace
 from sandbox.bench.guests import Memory
 from sandbox.bench.programs import BadPrograms, Sample
 from sandbox.bench.statistics import Latency, Spread, paired_ratio, percentile
@@ -45,8 +45,18 @@ def test_a_ratio_pairs_neighbours_so_that_a_slow_minute_cancels_out() -> None:
 
 
 def test_ratios_are_left_out_where_a_floor_is_missing() -> None:
-    rates = {comparison.ONE_CORE_SERVICE: [10.0], comparison.ALL_CORES: [19.0], comparison.ONE_CORE: [11.0]}
-    assert comparison.ratios(rates) == {"scaling": Spread(1.9, 1.9, 1.9, 1)}
+    rates = {comparison.ONE_CORE_SERVICE: 10.0, comparison.ALL_CORES: 19.0, comparison.ONE_CORE: 11.0}
+    assert comparison.ratios({name: [Pace(per_s, 1.0)] for name, per_s in rates.items()}) == {
+        "scaling": Spread(1.9, 1.9, 1.9, 1)
+    }
+
+
+def test_processor_time_is_compared_with_the_fork_of_the_same_round() -> None:
+    paces = {
+        comparison.ONE_CORE: [Pace(9.0, 3.0), Pace(9.0, 30.0)],
+        comparison.FLOOR_ONE: [Pace(10.0, 2.0), Pace(10.0, 20.0)],
+    }
+    assert comparison.ratios(paces)["CPU to the floor"] == Spread(1.5, 1.5, 1.5, 2)
 
 
 def test_growth_is_of_guests_that_lived_through_it() -> None:
@@ -155,5 +165,5 @@ def test_the_floor_answers_from_a_container_of_its_own() -> None:
     with FloorContainer(image.ensure(), machine.usable_cores()[0]) as container:
         reply = container.ask({"do": "fork", "programs": [(DOUBLE.program, DOUBLE.input)] * 3})
         assert (reply["values"], len(reply["seconds"])) == (3, 3)
-        assert floors.rate([container], "fresh", [DOUBLE]) > 0
-        assert floors.busy_rate([container], 1000) > 0
+        assert floors.pace([container], "fresh", [DOUBLE]).per_s > 0
+        assert floors.busy_pace([container], 1000).per_s > 0
