@@ -29,6 +29,8 @@ SECRETS = (
 EXPECTED = ("/usr/", "/lib", "/bin/", "/sbin/", "/proc/", "/sys/", "/dev/", "/tmp/", "/var/tmp/", "/.dockerenv",
             "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab", "/etc/ld.so", "/etc/localtime")  # fmt: skip
 DEVICES = {f"/dev/{name}" for name in ("null", "zero", "full", "random", "urandom", "tty", "console", "ptmx")}
+GVISOR_DEVICES = {"/dev/fuse", "/dev/net/tun"}
+"""Of its own making; nothing of the host is behind them."""
 VIRTUAL = {"proc", "tmpfs", "devtmpfs", "sysfs", "cgroup", "cgroup2", "mqueue", "devpts", "gofer", "overlay", "rootfs"}
 """File systems that are no disk of the host; of these the overlay is read-only or a row of its own says so."""
 MOST_SCRATCH_MIB = 128
@@ -113,12 +115,12 @@ def _surprising(answers: Sequence[Answer], host: Host) -> Reading:
 
 def _of_kind(kind: str) -> Judge:
     def judge(answers: Sequence[Answer], host: Host) -> Reading:
-        del host
         value = answers[0].value
         if not isinstance(value, dict):
             return Reading(answers[0].told, ok=False)
         found = cast(dict[str, list[str]], value)[kind]
-        odd = [path for path in found if path not in DEVICES and not path.startswith("/dev/pts/")]
+        known = DEVICES | GVISOR_DEVICES if host.has_own_kernel else DEVICES
+        odd = [path for path in found if path not in known and not path.startswith("/dev/pts/")]
         return Reading(some(odd) or (f"{len(found)}, harmless" if found else "none"), not odd)
 
     return judge

@@ -15,7 +15,8 @@ MOST = 200
 FEW = Limits(wall_s=5.0, cpu_s=5.0, processes=16)
 SLACK = 16
 OWN = "run the guest in namespaces of its own; the runtime in use did not make them"
-HIDDEN = "the supervisor must be undumpable (PR_SET_DUMPABLE 0) and run as PID 1"
+HIDDEN = "this runtime does not keep an undumpable process to itself: use docker with runc, or the jail"
+RESTART = "a program can end its container here: it gets no verdict, and the container is replaced"
 USERS = "one more wall where wanted: run the engine with userns-remap"
 BOUNDED = "set a process limit: pids_limit in Docker, a cgroup or RLIMIT_NPROC in the jail"
 
@@ -26,8 +27,11 @@ def checks(host: Host) -> list[Check]:
         Check(AREA, "namespaces", "its own", (Probe("processes", "namespaces"),), _separate, OWN),
         Check(AREA, "user namespace", "its own", (Probe("processes", "namespaces"),), _user, USERS, False),
         Check(AREA, "other processes", "none seen", (Probe("processes", "strangers"),), nothing, OWN),
-        Check(AREA, "supervisor's secrets", "closed", (Probe("processes", "open_ancestors"),), nothing, HIDDEN),
-        Check(AREA, "kill PID 1", "outlived", (Probe("processes", "kill_first"),), _outlived, HIDDEN),
+        Check(AREA, "supervisor's pipes", "closed", (Probe("processes", "open_ancestors"),), nothing, HIDDEN),
+        Check(
+            AREA, "supervisor's layout", "hidden", (Probe("processes", "told_of_ancestors"),), nothing, HIDDEN, False
+        ),
+        Check(AREA, "kill PID 1", "outlived", (Probe("processes", "kill_first"),), _outlived, RESTART, False),
         Check(AREA, "processes at once", f"at most {FEW.processes + SLACK}", _many("fork_many"), _few, BOUNDED),
         Check(AREA, "threads at once", f"at most {FEW.processes + SLACK}", _many("thread_many"), _few, BOUNDED, False),
         Check(AREA, "raise own bounds", "none", (Probe("processes", "raised"),), nothing, "drop all capabilities"),

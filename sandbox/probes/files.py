@@ -57,8 +57,8 @@ def _folders(root: str) -> Iterator[str]:
 
 @functools.cache
 def root_is_read_only() -> bool:
-    """As the kernel says, for what is mounted at /."""
-    return bool(os.statvfs("/").f_flag & os.ST_RDONLY)
+    """As the kernel says, in one of two places, for what is mounted at /."""
+    return bool(os.statvfs("/").f_flag & os.ST_RDONLY) or [mode for at, _, mode in mounts() if at == "/"][-1:] == ["ro"]
 
 
 @functools.cache

@@ -9,9 +9,11 @@ import resource
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 NAMESPACES = ("pid", "net", "mnt", "ipc", "uts", "user", "cgroup")
-PRIVATE_FILES = ("mem", "environ", "maps", "fd", "root", "cwd")
+TELLING = ("environ", "maps", "fd", "root", "cwd")
+MOST_DESCRIPTORS = 16
 
 
 @functools.cache
@@ -51,9 +53,19 @@ def _command(pid: int) -> str:
 
 @functools.cache
 def open_ancestors() -> list[str]:
-    """Files of PID 1 and of the parent that tell of their memory, environment or files."""
-    names = [f"/proc/{pid}/{name}" for pid in sorted({1, os.getppid()}) for name in PRIVATE_FILES]
-    return [name for name in names if _is_open(name)]
+    """Memory and open files of PID 1 and of the parent: with these a program speaks to the host in their name."""
+    names = ["mem", *(f"fd/{number}" for number in range(MOST_DESCRIPTORS))]
+    return [name for name in _of_ancestors(names) if _is_open(name)]
+
+
+@functools.cache
+def told_of_ancestors() -> list[str]:
+    """Files of PID 1 and of the parent that tell of their environment, layout or folders."""
+    return [name for name in _of_ancestors(TELLING) if _is_open(name)]
+
+
+def _of_ancestors(names: Sequence[str]) -> list[str]:
+    return [f"/proc/{pid}/{name}" for pid in sorted({1, os.getppid()}) for name in names]
 
 
 def _is_open(name: str) -> bool:
@@ -63,7 +75,7 @@ def _is_open(name: str) -> bool:
         elif name.endswith("/fd"):
             os.listdir(name)  # noqa: PTH208
         else:
-            os.close(os.open(name, os.O_RDONLY))
+            os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
     except OSError:
         return False
     return True
