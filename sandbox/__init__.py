@@ -1,5 +1,6 @@
 """Runs untrusted Python in isolation and says what became of it. Imports nothing of `azr`; README.md is the way in."""
 
+from sandbox.blocking import Blocking
 from sandbox.container import ContainerLimits
 from sandbox.docker import DockerExecutor
 from sandbox.jail import JailExecutor
@@ -16,10 +17,21 @@ from sandbox.types import (
     SandboxError,
     Status,
 )
-from sandbox.values import Arguments, NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same
+from sandbox.values import (
+    Arguments,
+    NotAValue,
+    NotCanonical,
+    arguments_text,
+    decode,
+    decode_arguments,
+    encode,
+    same,
+    same_text,
+)
 
 __all__ = [
     "Arguments",
+    "Blocking",
     "ContainerLimits",
     "DockerExecutor",
     "EngineUnavailable",
@@ -41,4 +53,5 @@ __all__ = [
     "decode_arguments",
     "encode",
     "same",
+    "same_text",
 ]

@@ -41,8 +41,7 @@ def command(bwrap: str, root: Path, slot: int, *, user: int, size: int, shown: M
     words += ["--tmpfs", "/sys"]
     words += [word for path, place in shown.items() for word in ("--ro-bind", str(path), place)]
     words += ["--remount-ro", "/dev", "--remount-ro", "/sys"]
-    for folder in scratch_folders(slot):
-        words += ["--perms", "1777", "--size", str(size), "--tmpfs", folder]
+    words += ["--perms", "1777", "--size", str(size), "--tmpfs", SCRATCH[slot]]
     for name, value in {**image.ENVIRONMENT, **environment(slot)}.items():
         words += ["--setenv", name, value]
     return [*words, "--chdir", SCRATCH[slot]]
@@ -117,7 +116,3 @@ def _hidden() -> list[str]:
     folders = [name for name in HIDDEN_FOLDERS if Path("/proc", name).exists()]
     words = [word for name in files for word in ("--ro-bind", "/dev/null", f"/proc/{name}")]
     return words + [word for name in folders for word in ("--tmpfs", f"/proc/{name}", "--remount-ro", f"/proc/{name}")]
-
-
-def scratch_folders(slot: int) -> tuple[str, ...]:
-    return (SCRATCH[slot],)

@@ -19,7 +19,7 @@ from typing import Literal, Self
 
 from sandbox import bpf, bubblewrap, cgroup, image, rootfs, seal, seccomp
 from sandbox.bubblewrap import Tethers
-from sandbox.container import SEEDS, ContainerLimits, Users, check_fits
+from sandbox.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits
 from sandbox.pool import ChannelBroken, Pool
 from sandbox.types import EngineUnavailable, Execution, Isolation, Job, SandboxError
 
@@ -195,9 +195,7 @@ class JailExecutor:
             place,
             str(self._size),
         ]
-        done = subprocess.run(
-            [*command, *bubblewrap.scratch_folders(slot)], capture_output=True, check=False, text=True
-        )
+        done = subprocess.run([*command, SCRATCH[slot]], capture_output=True, check=False, text=True)
         if done.returncode != 0:
             raise SandboxError(f"The jail's scratch folder could not be bounded: {done.stderr.strip()[-300:]}")
         tethers.let_go()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sandbox import wire
 from sandbox.types import Job, Limits, RunResult, Status
-from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same
+from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same_text
 from sandbox.wire import Ending, Request, Stop
 
 KINDS = {
@@ -140,4 +140,4 @@ def canonical_arguments(text: str, max_bytes: int) -> str:
 
 
 def _agree(values: tuple[str, ...]) -> bool:
-    return all(text == values[0] or same(decode(text), decode(values[0])) for text in values[1:])
+    return all(same_text(text, values[0]) for text in values[1:])

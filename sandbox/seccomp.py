@@ -67,8 +67,10 @@ TRIPWIRES = {
 }
 """Reason: calls that end the process. Nothing here is made by CPython's library unless a program asks for just that."""
 
-MISSING = "clone3 openat2 set_mempolicy_home_node"
+MISSING = "clone3 openat2"
 """Said not to exist (ENOSYS): the C library then asks in the older way, whose arguments a filter can see."""
+NOT_SUPPORTED = "listxattr"
+"""Said not to be supported by the file system: `shutil` takes that from no other error."""
 
 CLONE_NEW = {"NEWNS": 17, "NEWCGROUP": 25, "NEWUTS": 26, "NEWIPC": 27, "NEWUSER": 28, "NEWPID": 29, "NEWNET": 30}
 """Bits of the flags of `clone` that make namespaces."""
@@ -158,6 +160,7 @@ def _plain() -> Iterator[Rule]:
     for names in TRIPWIRES.values():
         yield from (Rule(name, Action.KILL) for name in names.split())
     yield from (Rule(name, Action.REFUSE, error=errno.ENOSYS) for name in MISSING.split())
+    yield Rule(NOT_SUPPORTED, Action.REFUSE, error=errno.ENOTSUP)
 
 
 def _clone() -> Iterator[Rule]:
@@ -186,10 +189,10 @@ def _sockets() -> Iterator[Rule]:
 
 
 def _in_gvisor_words(rule: Rule) -> Rule:
-    """gVisor reads no error numbers and only one kind of death. Its kernel is its own, and older ones have no `clone3`:
-    allowed, the call gives the ENOSYS that the C library waits for, instead of an EPERM that ends every thread."""
-    if rule.call == "clone3":
-        return Rule("clone3", Action.ALLOW)
+    """gVisor reads no error numbers and only one kind of death. Its kernel is its own: allowed, `clone3` gives the ENOSYS
+    that the C library waits for where it is missing, instead of an EPERM that ends every thread."""
+    if rule.action is Action.REFUSE and rule.error != errno.EPERM:
+        return Rule(rule.call, Action.ALLOW)
     return replace(rule, action=Action.KILL_THREAD) if rule.action is Action.KILL else rule
 
 

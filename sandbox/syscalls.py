@@ -17,8 +17,8 @@ getgroups 115 158 | getitimer 36 102 | getpgid 121 155 | getpgrp 111 - | getpid 
 getpriority 140 141 | getrandom 318 278 | getresgid 120 150 | getresuid 118 148 | getrusage 98 165 | getsid 124 156
 gettid 186 178 | gettimeofday 96 169 | getuid 102 174 | init_module 175 105 | io_uring_enter 426 426
 io_uring_register 427 427 | io_uring_setup 425 425 | ioctl 16 29 | ioperm 173 - | iopl 172 - | kcmp 312 272
-kexec_file_load 320 294 | kexec_load 246 104 | keyctl 250 219 | kill 62 129 | lseek 8 62 | lstat 6 -
-madvise 28 233 | mkdir 83 - | mkdirat 258 34 | mmap 9 222 | mount 165 40 | mount_setattr 442 442
+kexec_file_load 320 294 | kexec_load 246 104 | keyctl 250 219 | kill 62 129 | lseek 8 62 | listxattr 194 11
+lstat 6 - | madvise 28 233 | mkdir 83 - | mkdirat 258 34 | mmap 9 222 | mount 165 40 | mount_setattr 442 442
 move_mount 429 429 | mprotect 10 226 | mremap 25 216 | msync 26 227 | munmap 11 215 | nanosleep 35 101
 newfstatat 262 79 | open_by_handle_at 304 265 | open_tree 428 428 | openat 257 56 | openat2 437 437
 perf_event_open 298 241 | personality 135 92 | pidfd_getfd 438 438 | pipe2 293 59 | pivot_root 155 41 | poll 7 -
@@ -28,7 +28,7 @@ quotactl 179 60 | read 0 63 | readlink 89 - | readlinkat 267 78 | readv 19 65 | 
 rename 82 - | renameat 264 38 | renameat2 316 276 | request_key 249 218 | rmdir 84 - | rseq 334 293
 rt_sigaction 13 134 | rt_sigpending 127 136 | rt_sigprocmask 14 135 | rt_sigreturn 15 139 | rt_sigtimedwait 128 137
 sched_getaffinity 204 123 | sched_yield 24 124 | select 23 - | sendfile 40 71 | sendto 44 206
-set_mempolicy_home_node 450 450 | set_robust_list 273 99 | set_tid_address 218 96 | setdomainname 171 162
+set_robust_list 273 99 | set_tid_address 218 96 | setdomainname 171 162
 sethostname 170 161 | setitimer 38 103 | setns 308 268 | setsid 112 157 | settimeofday 164 170
 sigaltstack 131 132 | socket 41 198 | socketpair 53 199 | stat 4 - | statfs 137 43 | statx 332 291
 swapoff 168 225 | swapon 167 224 | sysinfo 99 179 | syslog 103 116 | tgkill 234 131 | time 201 - | times 100 153

@@ -32,6 +32,7 @@ __all__ = [
     "decode_arguments",
     "encode",
     "same",
+    "same_text",
 ]
 
 MAX_DEPTH = 64
@@ -64,6 +65,11 @@ def same(left: Any, right: Any, strict: bool = False) -> bool:
         NotAValue: nested deeper than any value.
     """
     return _same(left, right, strict, 0)
+
+
+def same_text(left: str, right: str, strict: bool = False) -> bool:
+    """`same` of two canonical texts; equal texts need no reading."""
+    return left == right or same(decode(left), decode(right), strict)
 
 
 class _Encoder:

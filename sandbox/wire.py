@@ -6,7 +6,7 @@
     reply    numbers that the supervisor measured (`REPLY`), then what came through the hostile process's result pipe
     a line   nonce | kind, 1 byte | text | newline
 
-The supervisor reads and writes the numbers only. Bodies are read by the fork that they are meant for, lines by the host.
+The supervisor reads and writes the numbers only. A body is read by the fork that it is meant for, lines by the host.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from azr.tasks.base import CORRECT, any_slot, wrong
+from azr.tasks.base import CORRECT, any_slot, judged, wrong
 from azr.tasks.parsing import only_block
 from azr.tasks.single_run import SingleRun
 from azr.types import Outcome, Role, Task
 from sandbox.types import Executor, Job
-from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, same
+from sandbox.values import NotAValue, NotCanonical, arguments_text, decode_arguments
 
 
 class Abduction(SingleRun):
@@ -33,8 +33,4 @@ class Abduction(SingleRun):
             return CORRECT
         slot = any_slot(task.program, arguments)
         [execution] = await executor.run([Job(task.program, (arguments,), limits=self.rules.limits, seed_slot=slot)])
-        [run] = execution.results
-        if not run.ok:
-            return wrong(str(run.status))
-        is_right = same(decode(run.value), decode(example.output), strict=self.rules.is_strict)
-        return CORRECT if is_right else wrong("different")
+        return judged(execution.results[0], example.output, is_strict=self.rules.is_strict)

@@ -24,13 +24,23 @@ from azr.prompts import PromptSet
 from azr.tasks.parsing import read_reply
 from azr.tasks.source import entry_program, takes_input
 from azr.types import Outcome, Role, Task, Verdict
-from sandbox.types import Executor, Limits
+from sandbox.types import Executor, Limits, RunResult
+from sandbox.values import same_text
 
 CORRECT = Outcome(Verdict.CORRECT, "")
 
 
 def wrong(reason: str) -> Outcome:
     return Outcome(Verdict.WRONG, reason)
+
+
+def judged(run: RunResult, expected: str, *, is_strict: bool) -> Outcome:
+    """The verdict on a run that was to give the expected canonical text."""
+    if not run.ok:
+        return wrong(str(run.status))
+    if not run.is_repeatable:
+        return wrong("nondeterministic")
+    return CORRECT if same_text(run.value, expected, is_strict) else wrong("different")
 
 
 def any_slot(program: str, text: str) -> int:

@@ -6,7 +6,7 @@ from azr.errors import Rejected
 from azr.tasks.base import Proposal, Rules
 from azr.types import Example
 from sandbox.types import Executor, Job, RunResult, Status
-from sandbox.values import decode, decode_arguments, same
+from sandbox.values import decode_arguments, same, same_text
 
 
 async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tuple[Example, ...]:
@@ -42,7 +42,10 @@ def _example(first: RunResult, second: RunResult, *, rules: Rules) -> Example:
             raise Rejected(str(run.status))  # the limit was near: one run passed it
     if first.status is not second.status or not (first.is_repeatable and second.is_repeatable):
         raise Rejected("nondeterministic")
-    same_input = same(decode_arguments(first.input), decode_arguments(second.input), strict=rules.is_strict)
-    if not same_input or not same(decode(first.value), decode(second.value), strict=rules.is_strict):
+    if not (_same_input(first.input, second.input, rules) and same_text(first.value, second.value, rules.is_strict)):
         raise Rejected("nondeterministic")
     return Example(first.input, first.value)
+
+
+def _same_input(left: str, right: str, rules: Rules) -> bool:
+    return left == right or same(decode_arguments(left), decode_arguments(right), strict=rules.is_strict)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from azr.errors import Malformed, Rejected
-from azr.tasks.base import CORRECT, Proposal, TaskType, any_slot, wrong
+from azr.tasks.base import CORRECT, Proposal, TaskType, any_slot, judged, wrong
 from azr.tasks.gate import fair_runs
 from azr.tasks.parsing import block_bodies, only_block, read_reply
 from azr.tasks.source import entry_program
 from azr.types import Example, Outcome, Role, Task
 from sandbox.types import Executor, Job
-from sandbox.values import decode, same
 
 
 def shown(task: Task) -> tuple[Example, ...]:
@@ -79,9 +78,7 @@ class Induction(TaskType):
         for example in hidden(task):  # a job each: a program that searches its memory finds no other hidden input
             slot = any_slot(program, example.input)
             [execution] = await executor.run([Job(program, (example.input,), limits=self.rules.limits, seed_slot=slot)])
-            [run] = execution.results
-            if not run.ok:
-                return wrong(str(run.status))
-            if not same(decode(run.value), decode(example.output), strict=self.rules.is_strict):
-                return wrong("different")
+            outcome = judged(execution.results[0], example.output, is_strict=self.rules.is_strict)
+            if outcome is not CORRECT:
+                return outcome
         return CORRECT
