@@ -25,7 +25,7 @@ ALLOWED = {
     "files": "openat close read write lseek newfstatat getdents64 readlink faccessat2 statfs",
     "more files": "pread64 pwrite64 readv writev ftruncate truncate fsync fdatasync flock sendfile copy_file_range",
     "folders": "getcwd chdir fchdir mkdir rmdir rename unlink unlinkat chmod fchmod utimensat umask",
-    "descriptors": "dup dup2 dup3 pipe2 fcntl close_range",
+    "descriptors": "dup2 dup3 pipe2 fcntl close_range",
     "waiting": "poll pselect6 epoll_create1 epoll_ctl epoll_wait futex clock_nanosleep sched_yield",
     "processes": "vfork wait4 waitid exit exit_group setsid kill tgkill",
     "signals": "rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait rt_sigpending alarm setitimer getitimer",
@@ -48,6 +48,7 @@ ALTERNATIVES = {
     "rename": "renameat renameat2",
     "readlink": "readlinkat",
     "vfork": "fork",
+    "dup2": "dup",
 }
 """Names by which another C library, kernel or processor does what an allowed call does."""
 
@@ -189,8 +190,8 @@ def _sockets() -> Iterator[Rule]:
 
 
 def _in_gvisor_words(rule: Rule) -> Rule:
-    """gVisor reads no error numbers and only one kind of death. Its kernel is its own: allowed, `clone3` gives the ENOSYS
-    that the C library waits for where it is missing, instead of an EPERM that ends every thread."""
+    """gVisor reads no error numbers and only one kind of death. Its kernel is its own: `clone3`, allowed, gives
+    the ENOSYS that the C library waits for where it is missing, instead of an EPERM that ends every thread."""
     if rule.action is Action.REFUSE and rule.error != errno.EPERM:
         return Rule(rule.call, Action.ALLOW)
     return replace(rule, action=Action.KILL_THREAD) if rule.action is Action.KILL else rule
