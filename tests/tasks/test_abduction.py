@@ -136,6 +136,11 @@ async def test_strict_equality_compares_types() -> None:
     assert (await strict.verify(SQUARE, "3.0", InProcessExecutor())).reason == "different"
 
 
+async def test_a_run_that_disagrees_with_itself_is_wrong() -> None:
+    counting = task("seen = []\ndef f(x):\n    seen.append(x)\n    return len(seen)", input="0", output="1")
+    assert await verdict(counting, "5") == "nondeterministic"
+
+
 async def test_a_broken_sandbox_is_no_wrong_answer() -> None:
     with pytest.raises(SandboxBroken):
         await verdict(SQUARE, "4", InProcessExecutor(SandboxBroken("it died")))

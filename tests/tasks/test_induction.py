@@ -109,6 +109,11 @@ async def test_answers_are_held_to_types_only_when_equality_is_strict() -> None:
     assert outcome == Outcome(Verdict.WRONG, "different")
 
 
+async def test_a_program_that_gives_another_value_when_called_again_is_wrong() -> None:
+    counting = "seen = []\ndef f(x):\n    seen.append(x)\n    return x + len(seen)"
+    assert await verdict(counting) == "nondeterministic"
+
+
 async def test_a_broken_sandbox_is_no_wrong_answer() -> None:
     with pytest.raises(SandboxBroken):
         await verdict("def f(x):\n    return x - -1", InProcessExecutor(SandboxBroken("it died")))
