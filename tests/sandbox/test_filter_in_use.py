@@ -69,7 +69,7 @@ def test_every_allowed_call_is_needed(bare: Bare) -> None:
     def is_needed(call: str) -> bool:
         rules = without(call)
         programs = (["python3", "-c", WITNESS], SUPERVISOR)
-        return any(bare.run(rules, program)[0] == BAD_SYSTEM_CALL for program in programs)
+        return any(bare.run(rules, program)[0] != 0 for program in programs)
 
     with ThreadPoolExecutor(2) as pool:
         needed = dict(zip(calls, pool.map(is_needed, calls), strict=True))
