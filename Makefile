@@ -17,12 +17,12 @@ HAS_GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 TORCH ?= $(if $(HAS_GPU),torch,torch==2.13.0)
 TORCH_INDEX ?=
 
-.PHONY: setup engine train test check format image clean
+.PHONY: setup jail engine train test check format image clean
 
 train: image  ## nano self-play in the sandbox
 	$(VENV)/bin/azr train $(CONFIG) $(ARGS)
 
-test: image  ## all that CI runs
+test: image jail  ## all that CI runs
 	$(PY) -m pytest $(ARGS)
 
 check: setup  ## format, lint, types
@@ -38,6 +38,14 @@ setup: $(VENV)/.installed  ## the environment in .venv, once
 
 engine: setup  ## a Docker engine that answers
 	@$(PY) -m sandbox.ensure_engine
+
+jail:  ## bubblewrap, for the sandbox's other backend
+	@command -v bwrap >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { \
+			echo "the jail backend needs bubblewrap: install it (Debian, Ubuntu: sudo apt-get install bubblewrap)" >&2; exit 1; }; \
+		echo "no bubblewrap here: installing it with apt-get (once)"; \
+		apt-get -qq update </dev/null; \
+		DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install bubblewrap </dev/null >/dev/null; }
 
 image: engine  ## the sandbox image, from this machine's own Python
 	@$(VENV)/bin/azr image build

@@ -14,6 +14,7 @@ import pytest
 
 from sandbox.ensure_engine import NO_NETWORK, VARIANTS, Host, LocalHost, ensure, main, start_by_hand
 from sandbox.types import EngineUnavailable
+from tests.sandbox.conftest import has_runtime
 
 
 class FakeDaemon:
@@ -207,6 +208,8 @@ def test_an_engine_of_one_s_own_really_starts(
         assert (started.returncode, started.stderr.count("starting dockerd")) == (0, 1), started.stderr
         monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/docker.sock")
         assert LocalHost(folder).answers()
+        has_settings = Path("/etc/docker/daemon.json").exists()
+        assert has_runtime("runsc") or has_settings or shutil.which("runsc") is None
         assert main(["--under", str(folder)]) == 0
     finally:
         os.kill(int((folder / "docker.pid").read_text()), signal.SIGTERM)
