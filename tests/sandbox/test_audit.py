@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +21,7 @@ from sandbox.chain import Verification, verify
 from sandbox.records import canonical, digest
 from sandbox.types import AuditError, Execution, Isolation, Job, RunResult, SandboxBroken, Status
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = "def f(x):\n    return '\x00\x1b[2J\udc80\u202e' + x"
 ISOLATION = Isolation("fake", "none", "sha256:0", seccomp="", kernel="6", python="3.11", hash_seeds=("0", "1"))
 
@@ -407,6 +410,37 @@ async def test_a_full_disk_stops_the_run_loses_nothing_and_the_log_goes_on_once_
         await audited.run([Job("p", ("1",))])
     found = verified(tmp_path)
     assert (found.head.num_records, found.findings) == (written + 1, ())
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from sandbox.audit import Audited, AuditLog, Label
+from sandbox.types import Job
+from tests.sandbox.test_audit import EchoExecutor
+
+async def run():
+    audited = Audited(EchoExecutor(), AuditLog.open(Path(sys.argv[1])), Label("solve"))
+    number = 0
+    while True:
+        await asyncio.gather(*(audited.run([Job(f"{number} {job}", ("1",))]) for job in range(5)))
+        number += 5
+        print(number, flush=True)
+
+asyncio.run(run())
+"""
+
+
+def test_what_a_killed_process_was_given_is_on_record_and_the_chain_is_whole(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "run.db")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as writer:
+        assert writer.stdout is not None
+        while (returned := int(writer.stdout.readline())) < 50:
+            pass
+        writer.kill()
+    assert verified(tmp_path).head.num_records > returned
+    assert verified(tmp_path).findings == ()
 
 
 def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
