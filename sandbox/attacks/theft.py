@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from sandbox.attacks.cases import ANY_RUN, DENIED, Case, Goal
+from sandbox.types import Status
 
 GOLD = r"gold-[0-9a-f]{16}"
 """What a gold answer looks like; the stage draws a new one every time."""
@@ -30,7 +31,7 @@ def scan(skip_ro):
 
 
 def _steal(number: int, name: str, look: str) -> Case:
-    return Case(number, name, "B", SEARCH + look, Goal.STEAL, ANY_RUN)
+    return Case(number, name, "B", SEARCH + look, Goal.STEAL, ANY_RUN | {Status.TIMEOUT, Status.MEMORY})
 
 
 FRAMES = (

@@ -70,7 +70,7 @@ CASES = (
     _constant_here(60, "limits", "import resource as r\ndef f(): return [r.getrlimit(n) for n in (r.RLIMIT_CPU, r.RLIMIT_NOFILE, r.RLIMIT_NPROC)]"),
     _constant_here(60, "memory limit", "import resource as r\ndef f(): return r.getrlimit(r.RLIMIT_AS)[0]"),
     _waver(60, "another answer from the second call on", "calls = []\ndef f(x):\n calls.append(x)\n return x if len(calls) < 2 else -x", input="3"),
-    _waver(60, "another answer from the third call on", "calls = []\ndef f(x):\n calls.append(x)\n return x if len(calls) < 3 else -x", input="3"),
+    _constant_here(60, "another answer from the third call on", "calls = []\ndef f(x):\n calls.append(x)\n return x if len(calls) < 3 else -x", input="3"),
     _waver(61, "a race of threads", "import sys, threading\nsys.setswitchinterval(1e-6)\ndef g(): pass\ndef f():\n total = [0]\n def work():\n  for _ in range(30000):\n   seen = total[0]; g(); total[0] = seen + 1\n threads = [threading.Thread(target=work) for _ in range(4)]\n for t in threads: t.start()\n for t in threads: t.join()\n return total[0]"),
     _constant_here(62, "recursion depth", "def g(n):\n try: return g(n + 1)\n except RecursionError: return n\ndef f(): return g(0)"),
     _constant_here(62, "memory until it is gone", "def f():\n kept = []\n try:\n  while 1: kept.append(bytearray(1 << 20))\n except MemoryError:\n  n = len(kept)\n  del kept\n  return n"),
