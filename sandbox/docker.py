@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import platform
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from sandbox import image as images
 from sandbox import seccomp
 from sandbox.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits, environment, is_orphan, owner
-from sandbox.engine import connect
+from sandbox.engine import ANSWER_S, check, connect, translated
 from sandbox.pool import ChannelBroken, Pool
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
@@ -55,6 +56,7 @@ class DockerExecutor:
         self._limits = container or ContainerLimits()
         self._runtime = runtime
         self._users = Users()
+        self._clients = contextlib.ExitStack()
         self._filter = seccomp.docker_profile(for_gvisor=(runtime or "").startswith("runsc"))
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
@@ -67,11 +69,9 @@ class DockerExecutor:
         return self._isolation
 
     async def __aenter__(self) -> Self:
-        self._client = await asyncio.to_thread(connect)
-        self._isolation = await asyncio.to_thread(self._found)
-        await asyncio.to_thread(remove_orphans, self._client)
-        self._pool = Pool(self._open, self._workers)
+        self._pool = Pool(self._open, self._workers, check_engine=self._check_engine)
         try:
+            await asyncio.to_thread(self._connect)
             await self._pool.start()
         except BaseException:
             await self.__aexit__(None, None, None)
@@ -82,7 +82,17 @@ class DockerExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._pool.close()
-        await asyncio.to_thread(self._client.close)
+        await asyncio.to_thread(self._clients.close)
+
+    def _connect(self) -> None:
+        self._client = self._clients.enter_context(contextlib.closing(connect()))
+        self._brisk = self._clients.enter_context(contextlib.closing(connect(ANSWER_S)))
+        with translated("The engine could not be asked"):
+            self._isolation = self._found()
+            remove_orphans(self._brisk)
+
+    async def _check_engine(self) -> None:
+        await asyncio.to_thread(check, self._brisk)
 
     def _found(self) -> Isolation:
         about: Any = self._client.info()
@@ -101,28 +111,23 @@ class DockerExecutor:
         try:
             container, stream = await asyncio.shield(starting)
         except asyncio.CancelledError:
-            container, stream = await starting
-            stream.close()
-            await asyncio.to_thread(_remove, container)
+            with contextlib.suppress(SandboxError):
+                container, stream = await starting
+                stream.close()
+                await asyncio.to_thread(_remove, self._brisk, container)
             raise
         reader, writer = await asyncio.open_connection(sock=stream)
-        return Attached(container, reader, writer)
+        return Attached(functools.partial(_remove, self._brisk, container), reader, writer)
 
-    def _start(self, slot: int) -> tuple[Container, socket.socket]:
-        """A running container, and the socket that is its standard input and output."""
-        from docker.errors import DockerException
-
-        try:
+    def _start(self, slot: int) -> tuple[str, socket.socket]:
+        """The id of a running container, and the socket that is its standard input and output."""
+        with translated("The container could not be started"), contextlib.ExitStack() as failing:
             container = self._client.containers.create(self._image, **self._settings(slot))
-            attached: Any = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
-            stream = socket.socket(fileno=os.dup(attached.fileno()))
-            stream.setblocking(False)
-            attached._sock.close()  # the SDK leaves both open
-            attached.close()
+            failing.callback(_remove, self._brisk, str(container.id))
+            stream = failing.enter_context(_attached(container))
             container.start()
-        except DockerException as error:
-            raise SandboxError(f"The container could not be started: {error}") from error
-        return container, stream
+            failing.pop_all()
+        return str(container.id), stream
 
     def _settings(self, slot: int) -> dict[str, Any]:
         from docker.types import LogConfig, Ulimit
@@ -149,6 +154,7 @@ class DockerExecutor:
             "runtime": self._runtime,
             "stdin_open": True,
             "init": False,
+            "stop_signal": "SIGKILL",  # PID 1 hears no other, and an engine that stops would wait for it
             "auto_remove": True,
             "log_config": LogConfig(type="none"),
             "labels": {OWNER_LABEL: owner()},
@@ -158,8 +164,8 @@ class DockerExecutor:
 class Attached:
     """The byte channel to one container: Docker wraps what comes out in frames of its own, `kind, 0, 0, 0, length`."""
 
-    def __init__(self, container: Container, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._container = container
+    def __init__(self, remove: Callable[[], None], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._remove = remove
         self._reader = reader
         self._writer = writer
         self._buffer = bytearray()
@@ -195,18 +201,28 @@ class Attached:
         self._writer.close()
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
-        await asyncio.to_thread(_remove, self._container)
+        await asyncio.to_thread(self._remove)
+
+
+def _attached(container: Container) -> socket.socket:
+    attached: Any = container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+    stream = socket.socket(fileno=os.dup(attached.fileno()))
+    stream.setblocking(False)
+    attached._sock.close()  # the SDK leaves both open
+    attached.close()
+    return stream
 
 
 def remove_orphans(client: docker.DockerClient) -> None:
     """Remove containers of our processes that ended without cleaning up; nobody else's, no other machine's."""
     for container in client.containers.list(all=True, filters={"label": OWNER_LABEL}, ignore_removed=True):
         if is_orphan(str(cast(Any, container).labels[OWNER_LABEL])):
-            _remove(container)
+            _remove(client, str(container.id))
 
 
-def _remove(container: Container) -> None:
-    from docker.errors import APIError
+def _remove(client: docker.DockerClient, container_id: str) -> None:
+    """Have it removed. It may be gone already, or be on its way out; and without its owner's pipe it ends by itself."""
+    from docker.errors import DockerException
 
-    with contextlib.suppress(APIError):  # it may be gone already, or be on its way out
-        container.remove(force=True)
+    with contextlib.suppress(DockerException, OSError):
+        client.api.remove_container(container_id, force=True)

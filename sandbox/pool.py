@@ -1,7 +1,8 @@
 """Many forks over a few containers: pipelining, deadlines, replacement, retry. Knows containers only as byte channels.
 
 Read `Pool.run`, then `_Conversation`. A container that dies, hangs or talks nonsense is replaced; what was queued in it
-runs again elsewhere. Only the fork that was running is charged, and two deaths make it `killed`.
+runs again elsewhere. Only the fork that was running is charged, and two deaths make it `killed`. Nobody is charged when
+the engine that held the containers is gone: the pool waits for it, and gives up when it stays away.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Protocol
 from sandbox import readback, wire
 from sandbox.jobs import Fork, execute
 from sandbox.readback import Handed
-from sandbox.types import Execution, Job, Limits, SandboxBroken, SandboxError, Status
+from sandbox.types import EngineUnavailable, Execution, Job, Limits, SandboxBroken, SandboxError, Status
 from sandbox.wire import Kind, Request
 
 SLOTS = (0, 1)
@@ -29,6 +30,11 @@ MAX_IDLE_DEATHS = 5
 MAX_DEATHS_IN_A_ROW = 24
 RECYCLE_AFTER = 20_000
 INSPECTIONS_KEPT = 4096
+OPENING_PAUSES_S = (0.1, 1.0)
+"""Before a container that did not start is tried again: somebody may have killed it on its way."""
+ABSENCE_S = 60.0
+"""How long an engine may be away, as when it is restarted, before the work is given up."""
+CHECK_EVERY_S = 0.5
 HELLO_S = 60.0
 GRACE_S = 5.0
 """What the guest gets beyond the fork's own limits."""
@@ -53,6 +59,10 @@ class Channel(Protocol):
         ...
 
 
+async def always_there() -> None:
+    """For containers that need no engine."""
+
+
 @dataclass(order=True)
 class _Ticket:
     """A fork on its way; the order number brings a retried one to the front."""
@@ -72,9 +82,19 @@ class Pool:
     """`workers` containers for each seed slot."""
 
     def __init__(
-        self, open_channel: Callable[[int], Awaitable[Channel]], workers: int, *, window: int = WINDOW
+        self,
+        open_channel: Callable[[int], Awaitable[Channel]],
+        workers: int,
+        *,
+        window: int = WINDOW,
+        check_engine: Callable[[], Awaitable[None]] = always_there,
     ) -> None:
+        """
+        Args:
+            check_engine: raises EngineUnavailable while what holds the containers does not answer.
+        """
         self._open_channel = open_channel
+        self._check_engine = check_engine
         self._workers = workers
         self._window = window
         self._queues: dict[int, asyncio.PriorityQueue[_Ticket]] = {slot: asyncio.PriorityQueue() for slot in SLOTS}
@@ -85,6 +105,7 @@ class Pool:
         self._broken: SandboxError | None = None
         self._idle_deaths = 0
         self._deaths_in_a_row = 0
+        self._absent_since: float | None = None
 
     async def start(self) -> None:
         """Returns when one container of each slot has answered.
@@ -129,7 +150,10 @@ class Pool:
         """One worker: a container, then its replacement, and so on."""
         try:
             while self._broken is None:
-                await self._serve_one_container(slot)
+                try:
+                    await self._serve_one_container(slot)
+                except EngineUnavailable:
+                    await self._until_engine_is_back()
         except SandboxError as error:
             self._fail(error)
         except Exception as error:
@@ -138,16 +162,44 @@ class Pool:
 
     async def _serve_one_container(self, slot: int) -> None:
         in_flight: deque[_Ticket] = deque()
-        channel = await self._open_channel(slot)
+        channel = await self._opened(slot)
         try:
             await _greet(channel)
+            self._absent_since = None
             await _Conversation(channel, self._queues[slot], in_flight, self._window).hold(self._replied)
         except ChannelBroken as error:
+            await self._check_engine()
             self._died(in_flight, error)
         finally:
             for ticket in in_flight:
                 self._queues[slot].put_nowait(ticket)
             await channel.close()
+
+    async def _opened(self, slot: int) -> Channel:
+        for pause_s in OPENING_PAUSES_S:
+            try:
+                return await self._open_channel(slot)
+            except EngineUnavailable:
+                raise
+            except SandboxError:
+                await asyncio.sleep(pause_s)
+        return await self._open_channel(slot)
+
+    async def _until_engine_is_back(self) -> None:
+        """Waits as long as nobody else does; somebody who does is kept waiting for a bounded time."""
+        now = asyncio.get_running_loop().time
+        self._absent_since = self._absent_since or now()
+        while True:
+            try:
+                return await self._check_engine()
+            except EngineUnavailable as error:
+                if self._waiting and now() > self._absent_since + ABSENCE_S:
+                    raise EngineUnavailable(
+                        f"The engine went away in the middle of the work, with every container, and did not come back "
+                        f"within {ABSENCE_S:.0f} s. Nothing was concluded from the programs that it was running: start "
+                        f"it, then go on (azr train: --resume). {error}"
+                    ) from error
+            await asyncio.sleep(CHECK_EVERY_S)
 
     def _replied(self) -> None:
         self._idle_deaths = self._deaths_in_a_row = 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox import Execution, Job, Limits, SandboxBroken, SandboxError, Status, pool, wire
+from sandbox import EngineUnavailable, Execution, Job, Limits, SandboxBroken, SandboxError, Status, pool, wire
 from sandbox.pool import ChannelBroken, Pool
 from sandbox.wire import Ending, Kind, Request, Stop
 
@@ -166,6 +166,63 @@ def test_a_container_that_cannot_be_opened_fails_the_run_and_does_not_hang() -> 
 
     with pytest.raises(SandboxError, match="no space left"):
         outcome(Refusing(), jobs("a"))
+
+
+def test_a_container_that_was_killed_on_its_way_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "OPENING_PAUSES_S", (0.0, 0.0))
+
+    class Refusing(Factory):
+        refusals = 2
+
+        async def open(self, slot: int) -> FakeContainer:
+            self.refusals -= 1
+            if self.refusals >= 0:
+                raise SandboxError("killed while starting")
+            return await super().open(slot)
+
+    assert statuses(outcome(Refusing(), jobs("a"))) == [Status.OK]
+
+
+class Engine(Factory):
+    """One that goes away, with its containers, each time that a program in `fatal_once` runs."""
+
+    def __init__(self, *, fatal_once: tuple[str, ...], checks: int) -> None:
+        super().__init__(fatal_once=fatal_once)
+        self._checks = checks
+        self._left = 0
+
+    def use_up(self, program: str) -> bool:
+        self._left = self._checks
+        return super().use_up(program)
+
+    async def check(self) -> None:
+        self._left -= 1
+        if self._left >= 0:
+            raise EngineUnavailable("nobody answers")
+
+    def outcome(self, batch: list[Job]) -> list[Execution]:
+        async def scenario() -> list[Execution]:
+            running = Pool(self.open, 1, check_engine=self.check)
+            try:
+                await running.start()
+                return await asyncio.wait_for(running.run(batch), 20)
+            finally:
+                await running.close()
+
+        return asyncio.run(scenario())
+
+
+def test_nobody_is_charged_for_an_engine_that_went_away_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CHECK_EVERY_S", 0.0)
+    engine = Engine(fatal_once=("b",) * 40, checks=3)
+    assert statuses(engine.outcome(jobs("a", "b", "c"))) == [Status.OK] * 3
+
+
+def test_an_engine_that_stays_away_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "CHECK_EVERY_S", 0.0)
+    monkeypatch.setattr(pool, "ABSENCE_S", 0.1)
+    with pytest.raises(EngineUnavailable, match=r"went away in the middle of the work(.|\n)*--resume"):
+        Engine(fatal_once=("b",), checks=10**9).outcome(jobs("a", "b", "c"))
 
 
 def test_a_fault_of_our_own_travels() -> None:
