@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sandbox.attacks.cases import FOUND, Case, Goal, Observation, Outcome, Verdict, judged
 from sandbox.attacks.stage import Stage
-from sandbox.types import Execution, Executor, Job, Limits, RunResult
+from sandbox.types import Execution, Executor, Job, Limits, RunResult, Status
 from sandbox.values import decode, encode, same
 
 LIMITS = Limits(wall_s=1.0, cpu_s=1.0, memory_mib=128)
@@ -100,7 +100,7 @@ class _Lane:
         elapsed_s = time.monotonic() - started
         run = execution.results[0]
         is_found = bool(case.probe) and (await self._run(self.stage.fitted(case.probe), slot)).value == FOUND
-        after = await self._after(slot)
+        after = await self._after(slot) or _downfall(run)
         is_overdue = after == "processes" or self._is_overdue(execution, elapsed_s)
         seen = Observation(
             status=str(run.status),
@@ -155,6 +155,11 @@ class _Lane:
         """By the supervisor's clock; by ours only where it stopped the whole job and had to be waited for."""
         allowed_s = 2 * self.limits.wall_s + GRACE_S  # the limit is that of one call, and a run makes two
         return execution.wall_s > allowed_s or elapsed_s > allowed_s + 10
+
+
+def _downfall(run: RunResult) -> str:
+    """A container that went down was the neighbours' as well; the text is the pool's, a program's own has a type."""
+    return run.error if run.status is Status.KILLED and "container down" in run.error else ""
 
 
 def _agree(runs: Sequence[RunResult]) -> bool:
