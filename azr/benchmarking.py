@@ -81,10 +81,12 @@ async def measure(asked: Asked, rows: Sequence[Row]) -> Report:
         floors.docker_run_seconds(image, main.samples[0]) for _ in range(asked.plan.docker_runs * bool(image))
     ]
     asides = tuple([await _aside(name, config, main.samples, asked.plan, say) for name, config in _others(asked, host)])
+    busy_at_end = machine.busy_share()
     return Report(
         started=started,
         is_quick=asked.plan is not FULL,
         machine=host,
+        busy_at_end=busy_at_end,
         isolation=main.isolation,
         workers=_workers(asked.config),
         programs=_told(asked, rows, main.samples),
@@ -96,7 +98,7 @@ async def measure(asked: Asked, rows: Sequence[Row]) -> Report:
         num_refused=main.num_refused,
         audit_cost=main.audit_cost,
         asides=asides,
-        notes=_notes(image, host),
+        notes=_notes(image, host, busy_at_end),
         wall_s=say.elapsed_s,
     )
 
@@ -201,10 +203,12 @@ def _image(config: Config) -> str:
         return ""
 
 
-def _notes(image: str, host: machine.Machine) -> tuple[str, ...]:
+def _notes(image: str, host: machine.Machine, busy_at_end: float) -> tuple[str, ...]:
     notes = ["the engine's own copying of pipes is not confined to the cores that a block is measured on"]
     if not image:
         notes.append("without a Docker engine there are no floors: programs run nowhere without walls")
+    if busy_at_end > machine.MAX_BUSY:
+        notes.append(f"the machine was busy at the end ({busy_at_end:.0%} of its cores): others disturbed the figures")
     return (*notes, *filter(None, [host.warning]))
 
 

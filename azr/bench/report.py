@@ -72,6 +72,8 @@ class Report:
     """ISO 8601, UTC."""
     is_quick: bool
     machine: Machine
+    busy_at_end: float
+    """Share of all cores that was in use when the benchmark was done."""
     isolation: Isolation
     workers: int
     """Containers of each of the two seed slots."""

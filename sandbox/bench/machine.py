@@ -11,6 +11,8 @@ from pathlib import Path
 BUSY_LOOK_S = 1.0
 MAX_BUSY = 0.1
 """Share of the cores that others may use before the figures are marked as disturbed."""
+MAX_LOAD = 0.5
+"""The same for the load average of the last minute, a core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,10 @@ class Machine:
     @property
     def warning(self) -> str:
         """What a reader of the figures must know; empty when the machine was idle."""
-        if self.busy <= MAX_BUSY:
+        if self.busy <= MAX_BUSY and self.load_1min <= MAX_LOAD * self.cores:
             return ""
-        return f"the machine was busy at the start ({self.busy:.0%} of its cores): figures are too low and scatter"
+        how = f"{self.busy:.0%} of its cores, load {self.load_1min:.1f}"
+        return f"the machine was busy at the start ({how}): figures are too low and scatter"
 
 
 def look() -> Machine:
@@ -47,7 +50,7 @@ def look() -> Machine:
         engine=engine,
         runtimes=runtimes,
         load_1min=os.getloadavg()[0],
-        busy=_busy_share(BUSY_LOOK_S),
+        busy=busy_share(),
     )
 
 
@@ -63,7 +66,8 @@ def busy_and_total() -> tuple[int, int]:
     return sum(fields) - idle, sum(fields)
 
 
-def _busy_share(watch_s: float) -> float:
+def busy_share(watch_s: float = BUSY_LOOK_S) -> float:
+    """Share of all cores that is in use while this process waits."""
     busy, total = busy_and_total()
     time.sleep(watch_s)
     busy_later, total_later = busy_and_total()

@@ -55,6 +55,7 @@ REPORT = Report(
     started="2026-11-21T00:00:00+00:00",
     is_quick=True,
     machine=Machine("A processor", 2, "6.1", "3.11", "Docker 20", ("runc",), load_1min=0.1, busy=0.01),
+    busy_at_end=0.02,
     isolation=ISOLATION,
     workers=1,
     programs="the embedded set: 42 of 42",

@@ -154,9 +154,9 @@ def test_the_machine_is_described() -> None:
     assert 0 <= found.busy <= 1
 
 
-@pytest.mark.parametrize(("busy", "is_warned"), [(0.02, False), (0.6, True)])
-def test_a_busy_machine_is_a_warning(busy: float, is_warned: bool) -> None:
-    found = machine.Machine("cpu", 2, "6.1", "3.11", "", (), load_1min=1.0, busy=busy)
+@pytest.mark.parametrize(("busy", "load_1min", "is_warned"), [(0.02, 0.9, False), (0.6, 0.1, True), (0.02, 5.0, True)])
+def test_a_busy_machine_is_a_warning(busy: float, load_1min: float, is_warned: bool) -> None:
+    found = machine.Machine("cpu", 2, "6.1", "3.11", "", (), load_1min=load_1min, busy=busy)
     assert bool(found.warning) is is_warned
 
 
