@@ -65,7 +65,8 @@ def circumstances(report: Report) -> list[str]:
     about, how = report.machine, report.isolation
     return [
         f"{about.cpu}, {about.cores} cores, kernel {about.kernel}, Python {how.python}, {about.engine}",
-        f"load {about.load_1min:.2f}, {about.busy:.0%} busy at the start and {report.busy_at_end:.0%} at the end; took {report.wall_s:.0f} s",
+        f"load {about.load_1min:.2f} and {about.busy:.0%} busy at the start, {report.busy_at_end:.0%} at the end",
+        f"took {report.wall_s:.0f} s",
         f"{report.programs}; {how.backend}/{how.runtime}, workers a seed slot: {report.workers}",
         CLOCK,
         *(f"note: {note}" for note in report.notes),
