@@ -97,11 +97,18 @@ TRIPWIRES = [(call,) for names in seccomp.TRIPWIRES.values() for call in names.s
 ]
 
 
+UNKNOWN_TO_GVISOR = {"mount_setattr", "process_madvise", "pidfd_getfd", "open_tree", "move_mount", "fspick"}
+"""Younger than its table of names: it leaves them out of the filter, and refuses them for want of the call."""
+
+
 def test_a_tripwire_ends_the_program_and_is_counted(sandboxed: Running) -> None:
     jobs = [Job(calling(call, *arguments), ("",)) for call, *arguments in TRIPWIRES]
-    executions = sandboxed.run(*jobs)
-    assert [e.status for e in executions] == [Status.KILLED] * len(jobs)
-    assert [e.denied for e in executions] == [1] * len(jobs)
+    is_gvisor = sandboxed.isolation.runtime.startswith("runsc")
+    for (call, *_), execution in zip(TRIPWIRES, sandboxed.run(*jobs), strict=True):
+        if is_gvisor and call in UNKNOWN_TO_GVISOR and execution.status is Status.OK:
+            assert execution.results[0].value in (str(errno.EPERM), str(errno.ENOSYS))
+            continue
+        assert (execution.status, execution.denied) == (Status.KILLED, 1), call
 
 
 REFUSED = [("socket", 1, 1), ("socket", 2, 2), ("socket", 16, 3), ("socketpair", 2, 1), ("ioctl", 0, 0x8912)]
