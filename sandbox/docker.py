@@ -57,7 +57,8 @@ class DockerExecutor:
         self._runtime = runtime
         self._users = Users()
         self._clients = contextlib.ExitStack()
-        self._filter = seccomp.docker_profile(for_gvisor=(runtime or "").startswith("runsc"))
+        self._is_gvisor = (runtime or "").startswith("runsc")
+        self._filter = seccomp.docker_profile(for_gvisor=self._is_gvisor)
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         for job in jobs:
@@ -150,7 +151,7 @@ class DockerExecutor:
             "nano_cpus": int(self._limits.cpus * 1e9),
             "ulimits": [Ulimit(name="core", soft=0, hard=0)],
             "tmpfs": {scratch: options},
-            "sysctls": NO_IPC if self._runtime is None else {},
+            "sysctls": {} if self._is_gvisor else NO_IPC,
             "runtime": self._runtime,
             "stdin_open": True,
             "init": False,

@@ -20,7 +20,7 @@ from sandbox.syscalls import NUMBERS
 from sandbox.types import SandboxError
 
 ALLOWED = {
-    "start": "execve brk arch_prctl set_tid_address set_robust_list rseq prlimit64 access getrandom",
+    "start": "execve brk arch_prctl set_tid_address set_robust_list rseq access getrandom",
     "memory": "mmap munmap mprotect mremap madvise msync",
     "files": "openat close read write lseek newfstatat getdents64 readlink faccessat2 statfs",
     "more files": "pread64 pwrite64 readv writev ftruncate truncate fsync fdatasync flock sendfile copy_file_range",
@@ -120,7 +120,7 @@ def rules(machine: str | None = None) -> tuple[Rule, ...]:
         SandboxError: no table for that machine.
     """
     numbers = NUMBERS[supported(machine)]
-    listed = (*_plain(), *_clone(), *_ioctl(), *_sockets(), Rule("prctl", Action.ALLOW, (Is(0, PR_SET_DUMPABLE),)))
+    listed = (*_plain(), *_on_itself(), *_clone(), *_ioctl(), *_sockets())
     return tuple(rule for rule in listed if rule.call in numbers)
 
 
@@ -162,6 +162,12 @@ def _plain() -> Iterator[Rule]:
         yield from (Rule(name, Action.KILL) for name in names.split())
     yield from (Rule(name, Action.REFUSE, error=errno.ENOSYS) for name in MISSING.split())
     yield Rule(NOT_SUPPORTED, Action.REFUSE, error=errno.ENOTSUP)
+
+
+def _on_itself() -> Iterator[Rule]:
+    """A process sets its own limits; with another's number the same call would starve the supervisor."""
+    yield Rule("prlimit64", Action.ALLOW, (Is(0, 0),))
+    yield Rule("prctl", Action.ALLOW, (Is(0, PR_SET_DUMPABLE),))
 
 
 def _clone() -> Iterator[Rule]:
