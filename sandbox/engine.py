@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Generator
 from typing import TYPE_CHECKING
 
-from sandbox.types import EngineUnavailable, SandboxError
+from sandbox.types import EngineUnavailable, ImageMissing, SandboxError
 
 if TYPE_CHECKING:
     import docker
@@ -68,10 +68,12 @@ def check(client: docker.DockerClient) -> None:
 @contextlib.contextmanager
 def translated(what_failed: str) -> Generator[None]:
     """Errors of the SDK become ours: EngineUnavailable where nobody answered, else SandboxError."""
-    from docker.errors import DockerException
+    from docker.errors import DockerException, ImageNotFound
 
     try:
         yield
+    except ImageNotFound as error:
+        raise ImageMissing(f"{what_failed}. Build its image with `azr image build`: {error}") from error
     except DockerException as error:
         raise SandboxError(f"{what_failed}: {error}") from error
     except OSError as error:

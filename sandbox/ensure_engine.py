@@ -191,8 +191,8 @@ class LocalHost:
     def is_running(self, name: str) -> bool:
         pid_file = self._run_folder / PID_FILES[name]
         try:
-            process = pid_file.read_text().strip()
-            if Path("/proc", process, "comm").read_text().strip() == name:
+            about = Path("/proc", pid_file.read_text().strip(), "stat").read_text()
+            if f"({name})" in about and about.rpartition(")")[2].split()[0] != "Z":  # nobody may be there to reap it
                 return True
         except OSError:  # no pid file, or its process is gone
             pass

@@ -184,6 +184,16 @@ def test_a_pid_file_of_a_dead_or_other_process_is_removed_and_a_living_one_stays
         assert not pid_file.exists()
 
 
+def test_a_process_that_ended_and_was_not_reaped_is_dead(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/cp", "/bin/sleep", tmp_path / "dockerd"]):
+        pass
+    with subprocess.Popen([tmp_path / "dockerd", "0.5"]) as ending:
+        (tmp_path / "docker.pid").write_text(str(ending.pid))
+        assert LocalHost(tmp_path).is_running("dockerd")
+        os.waitid(os.P_PID, ending.pid, os.WEXITED | os.WNOWAIT)
+        assert not LocalHost(tmp_path).is_running("dockerd")
+
+
 def test_the_local_host_runs_commands_and_reads_the_end_of_the_log(tmp_path: Path) -> None:
     host = LocalHost(tmp_path)
     assert host.run("true")

@@ -1,0 +1,86 @@
+"""An engine of the test's own, apart from the system's: it may be killed, stopped and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from sandbox.ensure_engine import NO_NETWORK, VFS, LocalHost, start_by_hand
+
+NEEDS_ROOT = "an engine of one's own needs root and dockerd"
+CAN_START = os.geteuid() == 0 and shutil.which("dockerd") is not None
+GONE_S = 30
+
+
+class OwnEngine:
+    """dockerd in a folder; DOCKER_HOST must name `address` while it is started or used."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._host = LocalHost(folder)
+        self.address = f"unix://{folder}/docker.sock"
+
+    def start(self) -> None:
+        start_by_hand(self._host, [NO_NETWORK, (*NO_NETWORK, *VFS)])
+
+    def send(self, number: int) -> None:
+        os.kill(self._process_id("docker.pid"), number)
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        """End it and wait until it is gone; SIGKILL leaves its containers running, as a crash would."""
+        process = self._process_id("docker.pid")
+        os.kill(process, number)
+        deadline = time.monotonic() + GONE_S
+        while _is_alive(process):
+            assert time.monotonic() < deadline, "dockerd does not end"
+            time.sleep(0.02)
+
+    def remove(self) -> None:
+        """End it with everything that it left: containers whose engine was killed, mounts, files."""
+        if self._host.is_running("dockerd"):
+            self.end()
+        for shim in self._shims():
+            for process in (*_children(shim), shim):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for mount in (path for path in reversed(mounts) if path.startswith(f"{self._folder}/")):
+            subprocess.run(["umount", "-l", mount], check=False, capture_output=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _shims(self) -> list[int]:
+        """Guardians of containers, which a killed engine leaves behind."""
+        mark = f"{self._folder}/docker/containerd/containerd.sock".encode()
+        return [process for process in _processes() if mark in _read(process, "cmdline") and process != os.getpid()]
+
+    def _process_id(self, name: str) -> int:
+        return int((self._folder / name).read_text())
+
+
+def _is_alive(process: int) -> bool:
+    return _state(process)[:1] not in ([], ["Z"])
+
+
+def _children(parent: int) -> list[int]:
+    return [process for process in _processes() if _state(process)[1:2] == [str(parent)]]
+
+
+def _processes() -> list[int]:
+    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+
+
+def _state(process: int) -> list[str]:
+    """One letter, the parent's number and more; empty when the process is gone."""
+    return _read(process, "stat").rpartition(b")")[2].decode().split()
+
+
+def _read(process: int, name: str) -> bytes:
+    try:
+        return Path("/proc", str(process), name).read_bytes()
+    except OSError:
+        return b""
