@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 OWNER_LABEL = "azr.sandbox.owner"
 NO_IPC = {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"}
 """System V and POSIX queues would outlive the process that made them."""
+GVISOR_CAPABILITIES = ["SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER"]
+"""What the supervisor needs to start, end and clean up after programs of another user."""
 STDOUT = 1
 
 
@@ -130,20 +132,27 @@ class DockerExecutor:
             failing.pop_all()
         return str(container.id), stream
 
+    def _identity(self, user: int, slot: int) -> dict[str, Any]:
+        """Who the guest is: one user without capabilities, the supervisor undumpable. gVisor minds no such thing; there
+        the supervisor is the root of gVisor's own kernel, and programs are somebody else."""
+        variables = environment(slot)
+        if not self._is_gvisor:
+            return {"user": f"{user}:{user}", "cap_drop": ["ALL"], "environment": variables}
+        variables |= {"SANDBOX_PROGRAM_USER": str(user)}
+        return {"user": "0:0", "cap_drop": ["ALL"], "cap_add": GVISOR_CAPABILITIES, "environment": variables}
+
     def _settings(self, slot: int) -> dict[str, Any]:
         from docker.types import LogConfig, Ulimit
 
         user, scratch = self._users.take(), SCRATCH[slot]
         options = f"rw,noexec,nosuid,nodev,mode=1777,nr_inodes=1024,size={self._limits.scratch_mib}m"
         return {
-            "user": f"{user}:{user}",
-            "environment": environment(slot),
+            **self._identity(user, slot),
             "working_dir": scratch,
             "hostname": secrets.token_hex(4),
             "network_mode": "none",
             "ipc_mode": "none",
             "read_only": True,
-            "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges", f"seccomp={self._filter}"],
             "mem_limit": f"{self._limits.memory_mib}m",
             "memswap_limit": f"{self._limits.memory_mib}m",

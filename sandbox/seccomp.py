@@ -113,6 +113,10 @@ class Rule:
     error: int = errno.EPERM
 
 
+IDENTITY_CHANGES = tuple(Rule(name, Action.ALLOW) for name in ("setresuid", "setresgid", "setgroups"))
+"""Under gVisor the supervisor gives each program another user."""
+
+
 def rules(machine: str | None = None) -> tuple[Rule, ...]:
     """The whole filter for a machine (`x86_64`, `aarch64`; None is this one); any other call is refused with EPERM.
 
@@ -140,7 +144,7 @@ def allowed_calls() -> tuple[str, ...]:
 def docker_profile(machine: str | None = None, *, for_gvisor: bool = False) -> str:
     """The filter as Docker and the OCI runtimes read it, in one canonical JSON text."""
     name = supported(machine)
-    listed = [_in_gvisor_words(rule) if for_gvisor else rule for rule in rules(name)]
+    listed = [*map(_in_gvisor_words, rules(name)), *IDENTITY_CHANGES] if for_gvisor else rules(name)
     profile = {
         "defaultAction": Action.REFUSE,
         "defaultErrnoRet": errno.EPERM,

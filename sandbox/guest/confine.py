@@ -13,6 +13,7 @@ from pathlib import Path
 from sandbox.types import Limits
 
 SCRATCH = os.environ.get("TMPDIR", "/tmp")
+USER_VARIABLE = "SANDBOX_PROGRAM_USER"
 RESULT_FD = 3
 FIRST_OTHER_FD = 4
 MAX_OPEN_FDS = 256
@@ -38,16 +39,21 @@ class _Place:
     """/dev/null; stands in for standard input."""
     space_bytes = 0
     """Address space of the bare interpreter."""
-    empty: tuple[int, int] = (0, 0)
-    """Free blocks and files of the empty scratch."""
+    empty: tuple[int, int] | None = None
+    """Free blocks and files of the empty scratch; None where the file system does not count them (gVisor's)."""
+    user = 0
+    """Whom programs run as where the supervisor is somebody else; 0 where they share a user."""
 
 
 def settle() -> None:
     """Open what forks need, set what is the same for all, and remember what the empty scratch folder looks like."""
     _Place.null_fd = os.open("/dev/null", os.O_RDONLY)
+    _Place.user = int(os.environ.pop(USER_VARIABLE, "0"))
+    if _Place.user:
+        os.setgroups([])
     os.chdir(SCRATCH)
     _empty_scratch()
-    _Place.empty = _scratch_use()
+    _Place.empty = _use_when_empty()
     for what, bound in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, FILE_BYTES)):
         resource.setrlimit(what, (bound, bound))
     _, most = resource.getrlimit(resource.RLIMIT_STACK)
@@ -71,6 +77,9 @@ def enter(limits: Limits, *, inputs: int, result_fd: int, output_fd: int) -> Non
     _set_limit(resource.RLIMIT_NPROC, limits.processes + OWN_PROCESSES)
     _set_limit(resource.RLIMIT_CPU, cpu_s)
     _set_limit(resource.RLIMIT_AS, space)
+    if _Place.user:
+        os.setresgid(_Place.user, _Place.user, _Place.user)
+        os.setresuid(_Place.user, _Place.user, _Place.user)
     gc.enable()
 
 
@@ -80,8 +89,16 @@ def _set_limit(what: int, bound: int) -> None:
 
 def clean_scratch() -> None:
     """Leave nothing for the next program. A look at the file system's counters tells whether there is anything."""
-    if _scratch_use() != _Place.empty:
+    if _Place.empty is None or _scratch_use() != _Place.empty:
         _empty_scratch()
+
+
+def _use_when_empty() -> tuple[int, int] | None:
+    empty = _scratch_use()
+    os.close(os.open(f"{SCRATCH}/probe", os.O_CREAT | os.O_WRONLY, 0o600))
+    does_count = _scratch_use() != empty
+    _empty_scratch()
+    return empty if does_count else None
 
 
 def _scratch_use() -> tuple[int, int]:

@@ -68,6 +68,14 @@ def _of_ancestors(names: Sequence[str]) -> list[str]:
     return [f"/proc/{pid}/{name}" for pid in sorted({1, os.getppid()}) for name in names]
 
 
+def _is_more_than_null(name: str) -> bool:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        return not os.path.samestat(os.fstat(descriptor), os.stat("/dev/null"))  # noqa: PTH116
+    finally:
+        os.close(descriptor)
+
+
 def _is_open(name: str) -> bool:
     try:
         if name.endswith(("/root", "/cwd")):
@@ -75,7 +83,7 @@ def _is_open(name: str) -> bool:
         elif name.endswith("/fd"):
             os.listdir(name)  # noqa: PTH208
         else:
-            os.close(os.open(name, os.O_RDONLY | os.O_NONBLOCK))
+            return _is_more_than_null(name)
     except OSError:
         return False
     return True
