@@ -8,7 +8,6 @@ import math
 import os
 import resource
 import stat
-from pathlib import Path
 
 from sandbox.types import Limits
 
@@ -59,7 +58,7 @@ def settle() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_STACK)
     bound = STACK_BYTES if most == resource.RLIM_INFINITY else min(STACK_BYTES, most)
     resource.setrlimit(resource.RLIMIT_STACK, (bound, bound))
-    with open("/proc/self/statm") as statm:  # noqa: PTH123  # no pathlib this close to a fork
+    with open("/proc/self/statm") as statm:
         _Place.space_bytes = int(statm.read().split()[0]) * resource.getpagesize()
 
 
@@ -108,22 +107,25 @@ def _scratch_use() -> tuple[int, int]:
 
 def _empty_scratch() -> None:
     """Flat and without recursion, because the tree may be as deep as the file system allows and locked by its modes."""
-    root = Path(SCRATCH)
     count = 0
-    while names := os.listdir(root):  # noqa: PTH208  # on the way of every run
+    while names := os.listdir(SCRATCH):
         for name in names:
-            path = root / name
-            if not stat.S_ISDIR(path.lstat().st_mode):
-                path.unlink()
+            path = f"{SCRATCH}/{name}"
+            if not _is_folder(path):
+                os.unlink(path)
                 continue
-            path.chmod(0o700)
-            for inner in os.listdir(path):  # noqa: PTH208  # as above
+            os.chmod(path, 0o700)
+            for inner in os.listdir(path):
                 count += 1
-                _hoist(path / inner, root / f".hoisted-{os.getpid()}-{count}")
-            path.rmdir()
+                _hoist(f"{path}/{inner}", f"{SCRATCH}/.hoisted-{os.getpid()}-{count}")
+            os.rmdir(path)
 
 
-def _hoist(path: Path, target: Path) -> None:
-    if stat.S_ISDIR(path.lstat().st_mode):
-        path.chmod(0o700)
-    path.rename(target)
+def _hoist(path: str, target: str) -> None:
+    if _is_folder(path):
+        os.chmod(path, 0o700)
+    os.rename(path, target)
+
+
+def _is_folder(path: str) -> bool:
+    return stat.S_ISDIR(os.lstat(path).st_mode)

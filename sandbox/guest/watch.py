@@ -209,7 +209,7 @@ class _OomKills:
     def count(self) -> int:
         for path in OOM_COUNTERS:
             try:
-                with open(path) as counters:  # noqa: PTH123  # no pathlib this close to a fork
+                with open(path) as counters:
                     return sum(int(line.split()[1]) for line in counters if line.startswith("oom_kill "))
             except OSError:
                 continue
