@@ -8,25 +8,36 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.ensure_engine import NO_NETWORK, VFS, LocalHost, start_by_hand
+from sandbox.ensure_engine import NO_NETWORK, VFS, Daemon, LocalHost, start_by_hand
 
 NEEDS_ROOT = "an engine of one's own needs root and dockerd"
 CAN_START = os.geteuid() == 0 and shutil.which("dockerd") is not None
 GONE_S = 30
 
 
-class OwnEngine:
+class OwnEngine(LocalHost):
     """dockerd in a folder; DOCKER_HOST must name `address` while it is started or used."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
         self._folder = folder
-        self._host = LocalHost(folder)
+        self._daemons: list[Daemon] = []
         self.address = f"unix://{folder}/docker.sock"
 
-    def start(self) -> None:
-        start_by_hand(self._host, [NO_NETWORK, (*NO_NETWORK, *VFS)])
+    def start(self, options: Sequence[str]) -> Daemon:
+        self._daemons.append(super().start(options))
+        return self._daemons[-1]
+
+    def say(self, text: str) -> None:
+        """Nobody wants to know."""
+
+    def begin(self) -> None:
+        """Have it answer."""
+        if not self.answers():
+            start_by_hand(self, [NO_NETWORK, (*NO_NETWORK, *VFS)])
 
     def send(self, number: int) -> None:
         os.kill(self._process_id("docker.pid"), number)
@@ -36,13 +47,13 @@ class OwnEngine:
         process = self._process_id("docker.pid")
         os.kill(process, number)
         deadline = time.monotonic() + GONE_S
-        while _is_alive(process):
+        while _is_alive(process) or any(daemon.poll() is None for daemon in self._daemons):
             assert time.monotonic() < deadline, "dockerd does not end"
             time.sleep(0.02)
 
     def remove(self) -> None:
         """End it with everything that it left: containers whose engine was killed, mounts, files."""
-        if self._host.is_running("dockerd"):
+        if self.is_running("dockerd"):
             self.end()
         for shim in self._shims():
             for process in (*_children(shim), shim):

@@ -1,0 +1,336 @@
+"""What may befall a sandbox that works: its engine, its owner, its neighbours, its own programs. No job is lost, nobody
+is charged who is not guilty, nothing waits without a bound, nothing is left behind.
+
+Containers and jails killed from outside: `test_docker.py`, `test_jail.py`; a full disk: `test_audit.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import re
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+import sandbox.docker
+import sandbox.engine
+from sandbox import DockerExecutor, EngineUnavailable, Execution, Job, Limits, Status, cgroup, image, pool
+from sandbox.attacks import CASES
+from sandbox.attacks.cases import Case
+from sandbox.container import SCRATCH
+from sandbox.docker import OWNER_LABEL
+from sandbox.engine import connect
+from tests.sandbox.conftest import Running
+from tests.sandbox.engines import CAN_START, NEEDS_ROOT, OwnEngine
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # the SDK's, when nobody answers
+]
+ROOT = Path(__file__).parents[2]
+NAP = "import time\ndef f(x):\n time.sleep(0.04)\n return x"
+NUM_NAPS = 24
+NAPS = [Job(NAP, (str(number),), seed_slot=number % 2) for number in range(NUM_NAPS)]
+SHORT = Limits(wall_s=0.5, cpu_s=0.5)
+ABSENCE = "went away in the middle of the work"
+
+
+def values(executions: list[Execution]) -> list[str]:
+    return [execution.results[0].value for execution in executions]
+
+
+EXPECTED = [str(number) for number in range(NUM_NAPS)]
+
+
+# The engine
+
+
+@pytest.fixture(scope="module")
+def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
+    if not CAN_START:
+        pytest.skip(NEEDS_ROOT)
+    engine = OwnEngine(tmp_path_factory.mktemp("e"))  # short: a socket's path has 107 characters at most
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", engine.address)
+            engine.begin()
+            image.ensure()
+        yield engine
+    finally:
+        engine.remove()
+
+
+@pytest.fixture
+def engine(own_engine: OwnEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
+    """An engine of our own that answers, and that tests may end in whatever way."""
+    monkeypatch.setenv("DOCKER_HOST", own_engine.address)
+    own_engine.begin()
+    yield own_engine
+    gc.collect()
+
+
+def disturbed(disturb: Callable[[], Awaitable[None]]) -> list[Execution]:
+    """The batch, while something happens to the engine that runs it."""
+
+    async def scenario() -> list[Execution]:
+        async with DockerExecutor() as executor:
+            running = asyncio.create_task(executor.run(NAPS))
+            await asyncio.sleep(0.3)
+            await disturb()
+            return await asyncio.wait_for(running, 120)
+
+    return asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_an_engine_that_is_restarted_in_the_middle_of_a_batch_loses_no_job(
+    engine: OwnEngine, number: signal.Signals
+) -> None:
+    async def restart() -> None:
+        await asyncio.to_thread(engine.end, number)
+        await asyncio.to_thread(engine.begin)
+
+    assert values(disturbed(restart)) == EXPECTED
+    with closing(connect()) as client:
+        assert client.containers.list(all=True) == []
+
+
+def test_an_engine_that_stays_away_is_told_and_the_next_start_works(
+    engine: OwnEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "ABSENCE_S", 1.0)
+
+    async def end() -> None:
+        await asyncio.to_thread(engine.end)
+
+    with pytest.raises(EngineUnavailable, match=rf"{ABSENCE}.*within 1 s(.|\n)*--resume(.|\n)*systemctl start docker"):
+        disturbed(end)
+    engine.begin()
+
+    async def nothing() -> None:
+        pass
+
+    assert values(disturbed(nothing)) == EXPECTED
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bounds of a second for what else would take a minute."""
+    monkeypatch.setattr(sandbox.engine, "ANSWER_S", 1)
+    monkeypatch.setattr(sandbox.docker, "ANSWER_S", 1)
+    monkeypatch.setattr(pool, "GRACE_S", 0.5)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_engine_that_falls_silent_for_a_while_loses_no_job(engine: OwnEngine) -> None:
+    async def silence() -> None:
+        engine.send(signal.SIGSTOP)
+        await asyncio.sleep(5)
+        engine.send(signal.SIGCONT)
+
+    assert values(disturbed(silence)) == EXPECTED
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_engine_that_stays_silent_is_told(engine: OwnEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "ABSENCE_S", 1.0)
+
+    async def silence() -> None:
+        engine.send(signal.SIGSTOP)
+
+    try:
+        with pytest.raises(EngineUnavailable, match=rf"{ABSENCE}(.|\n)*takes connections, but does not answer"):
+            disturbed(silence)
+    finally:
+        engine.send(signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_socket_that_nobody_serves_is_told(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path_factory.mktemp("s") / "docker.sock"
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{path}")
+    with closing(socket.socket(socket.AF_UNIX)) as half_open:
+        half_open.bind(str(path))
+        half_open.listen()
+        with pytest.raises(EngineUnavailable, match="takes connections, but does not answer"):
+            connect()
+    gc.collect()
+
+
+# The programs
+
+GUILTY = [case for case in CASES if case.family == "D" and case.number in (72, 73, 76, 77, 88, 89)]
+"""Those that are after the supervisor, its processes or its memory."""
+
+
+def test_programs_that_attack_their_supervisor_cost_their_neighbours_nothing(sandboxed: Running) -> None:
+    innocent = "def f(x): return x * 2"
+    batch = [
+        Job(program, inputs, limits=SHORT)
+        for number, case in enumerate(GUILTY)
+        for program, inputs in ((innocent, (str(number),)), (case.program, ("",)), (innocent, (str(-number),)))
+    ]
+    executions = sandboxed.run(*batch)
+    doubled = [str(2 * number) for case in range(len(GUILTY)) for number in (case, -case)]
+    assert values([execution for place, execution in enumerate(executions) if place % 3 != 1]) == doubled
+    for case, execution in zip(GUILTY, executions[1::3], strict=True):
+        assert is_charged(case, execution), (case.title, execution)
+
+
+def is_charged(case: Case, execution: Execution) -> bool:
+    return execution.status in case.expected and execution.results[0].value in ("", "1")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may kill a supervisor")
+def test_a_program_with_which_its_container_dies_twice_is_charged_and_nobody_else(sandboxed: Running) -> None:
+    if sandboxed.isolation.runtime == "runsc":
+        pytest.skip("a supervisor under gVisor is no process of the host")
+    mark = f"guilty-{secrets.token_hex(8)}"
+    guilty = f"import time\ndef f():\n open('{mark}', 'w').close()\n time.sleep(9)"
+    batch = [*NAPS[:8], Job(guilty, ("",), limits=Limits(wall_s=10)), *NAPS[8:]]
+    is_over = threading.Event()
+    assassin = threading.Thread(target=kill_supervisors, args=(mark, is_over))
+    assassin.start()
+    try:
+        executions = sandboxed.run(*batch)
+    finally:
+        is_over.set()
+        assassin.join()
+    charged = executions.pop(8)
+    assert (charged.status, charged.results[0].error) == (Status.KILLED, "it took its container down twice")
+    assert values(executions) == EXPECTED
+
+
+def kill_supervisors(mark: str, is_over: threading.Event) -> None:
+    """Kill every supervisor in whose scratch folder there is a file of that name."""
+    while not is_over.is_set():
+        for process in (path for path in Path("/proc").iterdir() if path.name.isdigit()):
+            with contextlib.suppress(OSError):  # it may end while we look
+                is_first = (process / "status").read_text().partition("NSpid:")[2].split("\n")[0].endswith("\t1")
+                if is_first and any((process / f"root{scratch}" / mark).exists() for scratch in SCRATCH.values()):
+                    os.kill(int(process.name), signal.SIGKILL)
+        time.sleep(0.02)
+
+
+# The owner, and its neighbours
+
+TRAINER = """
+import asyncio, sys
+from sandbox import DockerExecutor, JailExecutor, Job, Limits
+from sandbox.container import owner
+
+async def main(backend, nap_s, count):
+    program = f"import time\\ndef f(x):\\n time.sleep({nap_s})\\n return x"
+    limits = Limits(wall_s=60, cpu_s=60)
+    batch = [Job(program, (str(number),), limits=limits, seed_slot=number % 2) for number in range(count)]
+    async with {"docker": DockerExecutor, "jail": JailExecutor}[backend]() as executor:
+        print(owner(), flush=True)
+        print([execution.results[0].value for execution in await executor.run(batch)])
+
+asyncio.run(main(sys.argv[1], float(sys.argv[2]), int(sys.argv[3])))
+"""
+
+
+class Trainer:
+    """A process of its own with an executor, working on a batch."""
+
+    def __init__(self, backend: str, *, nap_s: float = 0.04, count: int = NUM_NAPS) -> None:
+        command = [sys.executable, "-c", TRAINER, backend, str(nap_s), str(count)]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_until_up(self) -> str:
+        """Returns the label of what it owns."""
+        assert self.process.stdout
+        label = self.process.stdout.readline().strip()
+        assert label, self.process.communicate()[1]
+        return label
+
+    def result(self) -> list[str]:
+        said, complaints = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, complaints
+        return re.findall(r"\d+", said.splitlines()[-1])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def belongings(label: str) -> list[str]:
+    """Containers and control groups of an owner."""
+    with closing(connect()) as client:
+        labelled = client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={label}"}, ignore_removed=True)
+    return [str(container.id) for container in labelled] + [str(path) for path in groups_of(label)]
+
+
+def groups_of(label: str) -> list[Path]:
+    parents = cgroup.find()
+    assert isinstance(parents, cgroup.Parents), parents
+    return [path for folder in set(parents.folders.values()) for path in folder.glob(f"{cgroup.PREFIX}{label}-*")]
+
+
+def processes_of(label: str) -> list[int]:
+    return [int(line) for group in groups_of(label) for line in (group / "cgroup.procs").read_text().split()]
+
+
+def is_alive(process: int) -> bool:
+    """Whether it runs; one that was killed may wait to be reaped."""
+    try:
+        return Path("/proc", str(process), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(("backend", "neighbour"), [("docker", "docker"), ("jail", "jail"), ("docker", "jail")])
+def test_two_trainers_on_one_host_leave_each_other_alone(backend: str, neighbour: str) -> None:
+    image.ensure()
+    first = Trainer(backend, count=4 * NUM_NAPS)
+    label = first.wait_until_up()
+    before = belongings(label)
+    second = Trainer(neighbour)
+    second.wait_until_up()
+    assert second.result() == EXPECTED
+    assert first.process.poll() is not None or set(belongings(label)) == set(before)
+    assert first.result() == [str(number) for number in range(4 * NUM_NAPS)]
+    assert belongings(label) == []
+
+
+@pytest.mark.parametrize("backend", ["docker", "jail"])
+def test_an_owner_that_is_killed_leaves_nothing_and_its_neighbour_everything(backend: str) -> None:
+    image.ensure()
+    victim, neighbour = Trainer(backend, nap_s=20), Trainer(backend, count=6 * NUM_NAPS)
+    label, spared = victim.wait_until_up(), neighbour.wait_until_up()
+    inside = processes_of(label)
+    assert belongings(label)
+    kept = set(belongings(spared))
+    time.sleep(0.3)
+    victim.kill()
+    if backend == "jail":
+        assert inside
+        assert_gone(inside, within_s=5)
+    following = Trainer(backend)
+    following.wait_until_up()
+    assert belongings(label) == []
+    assert neighbour.process.poll() is not None or set(belongings(spared)) == kept
+    assert following.result() == EXPECTED
+    assert len(neighbour.result()) == 6 * NUM_NAPS
+
+
+def assert_gone(processes: list[int], *, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while alive := [process for process in processes if is_alive(process)]:
+        assert time.monotonic() < deadline, f"{alive} outlived their owner"
+        time.sleep(0.02)
