@@ -75,7 +75,8 @@ class _Ticket:
 
     @property
     def request(self) -> Request:
-        return Request(self.order, self.fork.kind, self.fork.inputs, self.fork.limits, len(self.body))
+        fork = self.fork
+        return wire.request(self.order, fork.kind, inputs=fork.inputs, limits=fork.limits, body_bytes=len(self.body))
 
 
 class Pool:
@@ -227,7 +228,8 @@ class Pool:
 async def _greet(channel: Channel) -> None:
     """See one empty request answered before any real one is trusted to the container."""
     body = wire.body(bytes(wire.NONCE_BYTES), HELLO.texts)
-    await channel.send(Request(0, HELLO.kind, HELLO.inputs, HELLO.limits, len(body)).packed() + body)
+    request = wire.request(0, HELLO.kind, inputs=HELLO.inputs, limits=HELLO.limits, body_bytes=len(body))
+    await channel.send(request.packed() + body)
     try:
         async with asyncio.timeout(HELLO_S):
             ending = _ending(await channel.receive(wire.REPLY.size))

@@ -88,10 +88,10 @@ def _lines(nonce: bytes, data: bytes, wanted: int, ending: Ending) -> tuple[Stat
 
 
 def _limit_passed(request: Request, ending: Ending) -> Status | None:
-    if ending.stop is Stop.OUTPUT:
+    if ending.stop == Stop.OUTPUT:
         return Status.OUTPUT_LIMIT
-    is_slow = ending.cpu_us > request.limits.cpu_s * 1e6 * max(1, request.inputs) or ending.signal == signal.SIGXCPU
-    return Status.TIMEOUT if ending.stop is Stop.TIMEOUT or is_slow else None
+    is_slow = ending.cpu_us > request.cpu_ms * 1000 * (request.inputs or 1) or ending.signal == signal.SIGXCPU
+    return Status.TIMEOUT if ending.stop == Stop.TIMEOUT or is_slow else None
 
 
 def _signalled(ending: Ending) -> tuple[Status, str]:

@@ -14,15 +14,14 @@ from __future__ import annotations
 import marshal
 import math
 import struct
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sandbox.literals import decode_arguments
 from sandbox.types import Limits
 
 REQUEST = struct.Struct(">4sQBBIIIIHHI")
-REPLY = struct.Struct(">4sQBBBBIIIQI")
+REPLY = struct.Struct(">4sQBBBBQQQQI")
 MAGIC = b"AZR2"
 NONCE_BYTES = 8
 """Of hexadecimal digits: a newline in it would split its line."""
@@ -60,43 +59,42 @@ class Stop(IntEnum):
     OUTPUT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The numbers in front of a body."""
+class Request(NamedTuple):
+    """The numbers in front of a body. Plain ones, because the supervisor pays with a page for every object it makes."""
 
     run_id: int
-    kind: Kind
+    kind: int
+    """A `Kind`."""
     inputs: int
     """Argument lists in the body; each has the wall and CPU time anew."""
-    limits: Limits
+    wall_ms: int
+    cpu_ms: int
+    memory_mib: int
+    output_bytes: int
+    processes: int
+    open_files: int
     body_bytes: int
 
     @property
     def most_result_bytes(self) -> int:
         """Longest honest result: every value at its limit."""
-        a_line = self.limits.output_bytes + NONCE_BYTES + 2 + 4 * MAX_ERROR_CHARS
-        return min(MAX_RESULT_BYTES, a_line * CALLS * max(1, self.inputs))
+        a_line = self.output_bytes + NONCE_BYTES + 2 + 4 * MAX_ERROR_CHARS
+        return min(MAX_RESULT_BYTES, a_line * CALLS * (self.inputs or 1))
 
     @property
     def worst_case_s(self) -> float:
         """Longest that the fork may take."""
-        return self.limits.wall_s * max(1, self.inputs)
+        return self.wall_ms / 1000 * (self.inputs or 1)
 
     def packed(self) -> bytes:
-        limits = self.limits
-        return REQUEST.pack(
-            MAGIC,
-            self.run_id,
-            self.kind,
-            self.inputs,
-            math.ceil(limits.wall_s * 1000),
-            math.ceil(limits.cpu_s * 1000),
-            limits.memory_mib,
-            limits.output_bytes,
-            limits.processes,
-            limits.open_files,
-            self.body_bytes,
-        )
+        return REQUEST.pack(MAGIC, *self)
+
+
+def request(run_id: int, kind: Kind, *, inputs: int, limits: Limits, body_bytes: int) -> Request:
+    """A request under these limits."""
+    wall_ms, cpu_ms = math.ceil(limits.wall_s * 1000), math.ceil(limits.cpu_s * 1000)
+    sizes = (limits.memory_mib, limits.output_bytes, limits.processes, limits.open_files)
+    return Request(run_id, kind, inputs, wall_ms, cpu_ms, *sizes, body_bytes=body_bytes)
 
 
 def read_request(data: bytes) -> Request:
@@ -105,12 +103,10 @@ def read_request(data: bytes) -> Request:
     Raises:
         BrokenFrame: it is none.
     """
-    magic, run_id, kind, inputs, wall_ms, cpu_ms, memory, output, processes, files, length = REQUEST.unpack(data)
-    if magic != MAGIC or length > MAX_BODY_BYTES:
+    magic, *numbers = REQUEST.unpack(data)
+    if magic != MAGIC or numbers[-1] > MAX_BODY_BYTES:
         raise BrokenFrame("this is no request of ours")
-    return Request(
-        run_id, Kind(kind), inputs, Limits(wall_ms / 1000, cpu_ms / 1000, memory, output, processes, files), length
-    )
+    return Request._make(numbers)
 
 
 def body(nonce: bytes, texts: tuple[str | bytes, ...]) -> bytes:
@@ -138,12 +134,12 @@ def read_arguments(packed: str | bytes) -> tuple[tuple[Any, ...], dict[str, Any]
     return marshal.loads(packed) if isinstance(packed, bytes) else decode_arguments(packed)
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a fork ended, as the supervisor measured it; `result_bytes` of lines follow."""
 
     run_id: int
-    stop: Stop
+    stop: int
+    """A `Stop`."""
     was_oom: bool
     signal: int
     exit_code: int
@@ -154,19 +150,7 @@ class Ending:
     result_bytes: int
 
     def packed(self) -> bytes:
-        return REPLY.pack(
-            MAGIC,
-            self.run_id,
-            self.stop,
-            self.was_oom,
-            self.signal,
-            self.exit_code,
-            min(self.cpu_us, 0xFFFFFFFF),
-            min(self.wall_us, 0xFFFFFFFF),
-            min(self.peak_kib, 0xFFFFFFFF),
-            self.printed_bytes,
-            self.result_bytes,
-        )
+        return REPLY.pack(MAGIC, *self)
 
 
 def read_ending(data: bytes) -> Ending:
@@ -175,7 +159,7 @@ def read_ending(data: bytes) -> Ending:
     Raises:
         BrokenFrame: it is none.
     """
-    magic, run_id, stop, was_oom, *numbers, result_bytes = REPLY.unpack(data)
-    if magic != MAGIC or stop > Stop.OUTPUT or result_bytes > MAX_RESULT_BYTES:
+    magic, run_id, stop, was_oom, *numbers = REPLY.unpack(data)
+    if magic != MAGIC or stop > Stop.OUTPUT or numbers[-1] > MAX_RESULT_BYTES:
         raise BrokenFrame("this is no reply of ours")
-    return Ending(run_id, Stop(stop), bool(was_oom), *numbers, result_bytes=result_bytes)
+    return Ending(run_id, stop, bool(was_oom), *numbers)

@@ -32,7 +32,7 @@ def be(request: Request, body: memoryview, result_fd: int, output_fd: int) -> No
     leave, code = os._exit, wire.BROKEN_EXIT
     try:
         nonce, texts = wire.read_body(bytes(body))
-        confine.enter(request.limits, inputs=request.inputs, result_fd=result_fd, output_fd=output_fd)
+        confine.enter(request, result_fd, output_fd)
         code = 1
         do(request, texts, writer(confine.RESULT_FD, nonce))
         code = 0
@@ -44,7 +44,7 @@ def do(request: Request, texts: tuple[Any, ...], hand_over: HandOver) -> None:
     """What is asked, in here. Whatever the program raises becomes one line: no atexit, no threads, no finalizers."""
     kind = wire.ERROR
     try:
-        return _VERBS[request.kind](texts, request.limits.output_bytes, hand_over)
+        return _VERBS[request.kind](texts, request.output_bytes, hand_over)
     except TooLarge as error:
         kind, told = wire.TOO_LARGE, _told(error)
     except NotAValue as error:
@@ -147,7 +147,7 @@ INPUT_NAMES: dict[str, Any] = {
     "inf": math.inf,
 }
 
-_VERBS: dict[Kind, Callable[[tuple[Any, ...], int, HandOver], None]] = {
+_VERBS: dict[int, Callable[[tuple[Any, ...], int, HandOver], None]] = {
     Kind.INSPECT: inspect_program,
     Kind.EVALUATE: evaluate_input,
     Kind.CALL: call_program,

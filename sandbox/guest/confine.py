@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
-import math
 import os
 import resource
 import stat
 
-from sandbox.types import Limits
+from sandbox.wire import Request
 
 SCRATCH = os.environ.get("TMPDIR", "/tmp")
 USER_VARIABLE = "SANDBOX_PROGRAM_USER"
@@ -62,7 +61,7 @@ def settle() -> None:
         _Place.space_bytes = int(statm.read().split()[0]) * resource.getpagesize()
 
 
-def enter(limits: Limits, *, inputs: int, result_fd: int, output_fd: int) -> None:
+def enter(request: Request, result_fd: int, output_fd: int) -> None:
     """Turn this fresh fork into a place for a hostile program: nothing open, nothing inherited, everything limited."""
     os.setsid()
     os.dup2(_Place.null_fd, 0)
@@ -70,12 +69,10 @@ def enter(limits: Limits, *, inputs: int, result_fd: int, output_fd: int) -> Non
     os.dup2(output_fd, 2)
     os.dup2(result_fd, RESULT_FD, False)
     os.closerange(FIRST_OTHER_FD, MAX_OPEN_FDS)
-    cpu_s = math.ceil(limits.cpu_s * max(1, inputs))
-    space = _Place.space_bytes + limits.memory_mib * 1024 * 1024
-    _set_limit(resource.RLIMIT_NOFILE, limits.open_files)
-    _set_limit(resource.RLIMIT_NPROC, limits.processes + OWN_PROCESSES)
-    _set_limit(resource.RLIMIT_CPU, cpu_s)
-    _set_limit(resource.RLIMIT_AS, space)
+    _set_limit(resource.RLIMIT_NOFILE, request.open_files)
+    _set_limit(resource.RLIMIT_NPROC, request.processes + OWN_PROCESSES)
+    _set_limit(resource.RLIMIT_CPU, -(-request.cpu_ms * (request.inputs or 1) // 1000))
+    _set_limit(resource.RLIMIT_AS, _Place.space_bytes + request.memory_mib * 1024 * 1024)
     if _Place.user:
         os.setresgid(_Place.user, _Place.user, _Place.user)
         os.setresuid(_Place.user, _Place.user, _Place.user)

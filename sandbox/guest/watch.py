@@ -13,6 +13,8 @@ from sandbox import wire
 from sandbox.guest import candidate, confine
 from sandbox.wire import Ending, Request, Stop
 
+TIMEOUT, TOO_MUCH = int(Stop.TIMEOUT), int(Stop.OUTPUT)
+CHILD_ENDED = (int(signal.SIGCHLD),)
 PAGE = mmap.PAGESIZE
 PRINTED_CHUNK = 65536
 LOOK_S = 0.02
@@ -104,34 +106,37 @@ class _Watch:
         self.output_read = output_read
         self.result_bytes = 0
         self.printed_bytes = 0
-        self.stop = Stop.NONE
+        self.stop = 0
         self.end: tuple[int, resource.struct_rusage] | None = None
 
     def until_done(self, started: float) -> None:
-        os.set_blocking(self.result_read, False)
         poller = select.poll()
         poller.register(self.result_read, select.POLLIN)
         poller.register(self.output_read, select.POLLIN)
-        open_pipes, anew = 2, max(1, self.request.inputs)
-        deadline = started + self.request.limits.wall_s
-        while self.stop is Stop.NONE and not self.has_ended():
+        open_pipes, anew = 2, self.request.inputs
+        wall_s = self.request.wall_ms / 1000
+        deadline = started + wall_s
+        while not self.stop:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                self.stop = Stop.TIMEOUT
+                self.stop = TIMEOUT
                 return
-            for fd in self.wait(poller, min(remaining, LOOK_S), open_pipes):
-                count = self.take_result() if fd == self.result_read else self.take_printed()
-                if count == 0:
+            ready = self.ready(poller, min(remaining, LOOK_S), open_pipes)
+            if not ready and self.has_ended():
+                return
+            for fd, _ in ready:
+                if (self.take_result() if fd == self.result_read else self.take_printed()) == 0:
                     poller.unregister(fd)
                     open_pipes -= 1
                 elif fd == self.result_read and anew > 1:
-                    anew, deadline = anew - 1, time.monotonic() + self.request.limits.wall_s
+                    anew, deadline = anew - 1, time.monotonic() + wall_s
 
-    def wait(self, poller: select.poll, seconds: float, open_pipes: int) -> list[int]:
-        """The pipes in which there is something; none when the fork ended, or so it seems."""
+    def ready(self, poller: select.poll, seconds: float, open_pipes: int) -> list[tuple[int, int]]:
+        """The pipes in which there is something; none when the fork may have ended."""
         if open_pipes:
-            return [fd for fd, _ in poller.poll(seconds * 1000)]
-        signal.sigtimedwait({signal.SIGCHLD}, seconds)
+            return poller.poll(seconds * 1000)
+        if not self.has_ended():
+            signal.sigtimedwait(CHILD_ENDED, seconds)
         return []
 
     def has_ended(self) -> bool:
@@ -148,21 +153,18 @@ class _Watch:
         """Take what is there into the wiped memory; 0 at the end of the pipe."""
         most = self.request.most_result_bytes
         start = wire.REPLY.size + self.result_bytes
-        try:
-            count = os.readv(self.result_read, [_reply.view[start : wire.REPLY.size + most + 1]])
-        except BlockingIOError:
-            return -1
+        count = os.readv(self.result_read, [_reply.view[start : wire.REPLY.size + most + 1]])
         self.result_bytes += count
         if self.result_bytes > most:
-            self.stop, self.result_bytes = Stop.OUTPUT, most
+            self.stop, self.result_bytes = TOO_MUCH, most
         return count
 
     def take_printed(self) -> int:
         """Count what is there."""
         count = os.readv(self.output_read, [_printed.view])
         self.printed_bytes += count
-        if self.printed_bytes > self.request.limits.output_bytes:
-            self.stop = Stop.OUTPUT
+        if self.printed_bytes > self.request.output_bytes:
+            self.stop = TOO_MUCH
         return count
 
     def end_everything(self) -> None:

@@ -25,7 +25,7 @@ class FakeContainer:
     async def send(self, data: bytes) -> None:
         request = wire.read_request(data[: wire.REQUEST.size])
         nonce, texts = wire.read_body(data[wire.REQUEST.size :])
-        program = str(texts[1] if request.kind is Kind.CALL else texts[0])
+        program = str(texts[1] if request.kind == Kind.CALL else texts[0])
         self._factory.seen.append(program)
         self._replies.put_nowait(self._reply(request, nonce, program))
 
@@ -39,7 +39,7 @@ class FakeContainer:
         if program == "unconfined":
             return ending(request, b"", exit_code=wire.BROKEN_EXIT)
         text = "not canonical" if program == "forges" else repr(program)
-        num_lines = wire.CALLS if request.kind is Kind.CALL else 1
+        num_lines = wire.CALLS if request.kind == Kind.CALL else 1
         return ending(request, (nonce + wire.VALUE + text.encode() + b"\n") * num_lines)
 
     async def receive(self, count: int) -> bytes:

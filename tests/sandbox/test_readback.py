@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from sandbox import Job, Limits, Status, readback, wire
 from sandbox.readback import Handed
-from sandbox.wire import Ending, Kind, Request, Stop
+from sandbox.wire import Ending, Kind, Stop
 
 NONCE = b"01234567"
-REQUEST = Request(1, Kind.CALL, 1, Limits(), 10)
+REQUEST = wire.request(1, Kind.CALL, inputs=1, limits=Limits(), body_bytes=10)
 ENDED = Ending(1, Stop.NONE, False, 0, 0, cpu_us=5000, wall_us=6000, peak_kib=2048, printed_bytes=3, result_bytes=0)
 
 
@@ -20,8 +20,8 @@ def lines(*texts: str, kind: bytes = wire.VALUE, nonce: bytes = NONCE) -> bytes:
     return b"".join(nonce + kind + text.encode() + b"\n" for text in texts)
 
 
-def read(data: bytes, wanted: int = 2, **changes: object) -> Handed:
-    ending = replace(ENDED, result_bytes=len(data), **changes)  # type: ignore[arg-type]  # a test's shorthand
+def read(data: bytes, wanted: int = 2, **changes: Any) -> Handed:
+    ending = ENDED._replace(result_bytes=len(data), **changes)
     return readback.handed(REQUEST, NONCE, ending, data, wanted=wanted)
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from sandbox import Limits, decode_arguments, wire
-from sandbox.wire import Ending, Kind, Request, Stop
+from sandbox.wire import Ending, Kind, Stop
 
 LIMITS = Limits(wall_s=0.5, cpu_s=1.25, memory_mib=7, output_bytes=99, processes=3, open_files=5)
 ENDING = Ending(7, Stop.TIMEOUT, True, 9, 1, 2, 3, 4, 5, 6)
 
 
 def test_a_request_survives_the_wire() -> None:
-    request = Request(2**40, Kind.CALL, 3, LIMITS, 12)
+    request = wire.request(2**40, Kind.CALL, inputs=3, limits=LIMITS, body_bytes=12)
     assert wire.read_request(request.packed()) == request
 
 
@@ -21,10 +21,8 @@ def test_a_body_survives_the_wire_with_all_its_odd_characters() -> None:
     assert wire.read_body(wire.body(b"12345678", texts)) == (b"12345678", texts)
 
 
-def test_an_ending_survives_the_wire_and_its_numbers_do_not_overflow() -> None:
+def test_an_ending_survives_the_wire() -> None:
     assert wire.read_ending(ENDING.packed()) == ENDING
-    endless = Ending(7, Stop.NONE, False, 0, 0, 2**40, 2**40, 2**40, 2**40, 6)
-    assert wire.read_ending(endless.packed()).cpu_us == 2**32 - 1
 
 
 @pytest.mark.parametrize("place", [0, 12])
@@ -36,8 +34,9 @@ def test_numbers_that_are_none_of_ours_are_refused(place: int) -> None:
 
 
 def test_a_request_longer_than_any_is_refused() -> None:
+    too_long = wire.request(1, Kind.CALL, inputs=1, limits=LIMITS, body_bytes=wire.MAX_BODY_BYTES + 1)
     with pytest.raises(wire.BrokenFrame):
-        wire.read_request(Request(1, Kind.CALL, 1, LIMITS, wire.MAX_BODY_BYTES + 1).packed())
+        wire.read_request(too_long.packed())
 
 
 @pytest.mark.parametrize("text", ["", "1, 'a'", "[nan, -0.0], x={1: (2,)}", "Counter({'a': 2}), deque([1], maxlen=3)"])
