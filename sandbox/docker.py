@@ -10,6 +10,7 @@ import platform
 import secrets
 import socket
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -231,8 +232,12 @@ def remove_orphans(client: docker.DockerClient) -> None:
 
 
 def _remove(client: docker.DockerClient, container_id: str) -> None:
-    """Have it removed. It may be gone already, or be on its way out; and without its owner's pipe it ends by itself."""
-    from docker.errors import DockerException
+    """Returns when it is gone. Somebody may be removing it already; without its owner's pipe it would end by itself."""
+    from docker.errors import APIError, DockerException
 
     with contextlib.suppress(DockerException, OSError):
-        client.api.remove_container(container_id, force=True)
+        try:
+            client.api.remove_container(container_id, force=True)
+        except APIError as error:
+            if error.status_code == HTTPStatus.CONFLICT:
+                client.api.wait(container_id, condition="removed")

@@ -20,9 +20,8 @@ from sandbox.types import ImageMissing, SandboxError
 DEFAULT_NAME = "azr-sandbox:latest"
 DIGEST_LABEL = "azr.sandbox.digest"
 MODULE_ROOT = "usr/local/lib/guest"
-GUEST_MODULES = tuple(
-    f"{name}.py" for name in ("arithmetic", "constructors", "literals", "scalars", "tokens", "types", "values", "wire")
-)
+_BOTH_SIDES = "arithmetic constructors literals policy scalars tokens types values wire"
+GUEST_MODULES = tuple(f"{name}.py" for name in _BOTH_SIDES.split())
 ENTRYPOINT = ("python3", "-B", "-P", "-m", "sandbox.guest.supervisor")
 MOUNT_POINTS = ("dev", "etc", "proc", "sys", "tmp", "var", "var/tmp")
 ENVIRONMENT = {

@@ -14,8 +14,8 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from sandbox import wire
-from sandbox.guest import confine, policy
+from sandbox import policy, wire
+from sandbox.guest import confine
 from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, encode
 from sandbox.wire import Kind, Request
 

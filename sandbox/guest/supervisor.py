@@ -35,7 +35,7 @@ GUARDED = (
     "sandbox.wire",
     "sandbox.guest.clock",
     "sandbox.guest.confine",
-    "sandbox.guest.policy",
+    "sandbox.policy",
     "sandbox.guest.candidate",
     "sandbox.guest.watch",
     "sandbox.guest.warmup",

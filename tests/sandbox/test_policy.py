@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from sandbox.guest.policy import find_forbidden
+from sandbox.policy import find_forbidden
 
 FORBIDDEN = ("random", "time", "os.path", "os.environ", "sys.exit")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from azr.errors import Rejected
+from azr.errors import ModelFault, Rejected
 from azr.tasks.abduction import Abduction
 from azr.tasks.base import Proposal, TaskType
 from azr.tasks.deduction import Deduction
@@ -43,12 +45,38 @@ async def test_inputs_whose_keywords_come_in_another_order_agree() -> None:
     assert (await DEDUCTION.validate(proposed(), executor)).examples
 
 
-async def test_three_calls_under_two_hash_seeds_are_asked_for() -> None:
+async def test_a_run_under_each_hash_seed_is_asked_for() -> None:
     executor = InProcessExecutor()
     held = Deduction(rules(limits=Limits(wall_s=9.0), forbidden=("random",)))
     await held.validate(proposed(), executor)
-    assert [(job.seed_slot, job.together) for job in executor.jobs] == [(0, False), (1, False)]
-    assert {(job.limits.wall_s, job.forbidden) for job in executor.jobs} == {(9.0, ("random",))}
+    assert [(job.seed_slot, job.together, job.limits.wall_s) for job in executor.jobs] == [
+        (0, False, 9.0),
+        (1, False, 9.0),
+    ]
+
+
+async def test_runs_of_the_gate_and_of_the_judge_ask_for_the_same() -> None:
+    gate, judge = InProcessExecutor(), InProcessExecutor()
+    abduction = Abduction(rules(forbidden=("random",)))
+    made = await abduction.validate(proposed(), gate)
+    await abduction.verify(made, "7", judge)
+    assert {replace(job, inputs=(), seed_slot=0) for job in gate.jobs} == {
+        replace(job, inputs=(), seed_slot=0) for job in judge.jobs
+    }
+
+
+async def test_a_forbidden_name_is_refused_and_nothing_runs() -> None:
+    executor = InProcessExecutor()
+    held = Deduction(rules(forbidden=("random",)))
+    with pytest.raises(Rejected, match="forbidden"):
+        await held.validate(proposed("import random\ndef f(x):\n    return x"), executor)
+    assert executor.jobs == []
+
+
+async def test_a_name_too_deep_for_the_policy_is_malformed() -> None:
+    deep = "def f(x):\n    return x" + ".a" * 4000
+    with pytest.raises(ModelFault):
+        await Deduction(rules(forbidden=("random",))).validate(proposed(deep), InProcessExecutor())
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,13 @@ def find_forbidden(program: str, forbidden: Iterable[str]) -> str | None:
     Raises:
         SyntaxError, ValueError, RecursionError: the program cannot be parsed.
     """
+    return forbidden_in(ast.parse(program), forbidden)
+
+
+def forbidden_in(tree: ast.Module, forbidden: Iterable[str]) -> str | None:
+    """`find_forbidden` for a program that is parsed already; may raise RecursionError."""
     names = tuple(forbidden)
-    tree = ast.parse(program)
-    if not names:
-        return None
-    return next(_Policy(tree, (*names, *ALWAYS)).findings(), None)
+    return next(_Policy(tree, (*names, *ALWAYS)).findings(), None) if names else None
 
 
 class _Policy:
