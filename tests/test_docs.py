@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -13,7 +15,9 @@ from azr.tasks.base import TaskType
 from azr.types import Verdict
 from tests.fakes import InProcessExecutor, rules
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+SANDBOX_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "sandbox" / "README.md").read_text(), re.DOTALL)
 
 
 @pytest.fixture
@@ -44,3 +48,12 @@ async def test_the_task_type_of_the_docs_plays_from_prompt_to_verdict(same_outpu
     answers = [task_type.parse_answer(f"</think><answer>```output\n{text}\n```</answer>") for text in ("True", "False")]
     verdicts = [(await task_type.verify(task, answer, executor)).verdict for answer in answers]
     assert verdicts == [Verdict.CORRECT, Verdict.WRONG]
+
+
+@pytest.mark.parametrize("block", SANDBOX_BLOCKS, ids=["asynchronous", "blocking"])
+def test_the_blocks_of_the_sandbox_readme_run_as_they_stand(block: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
