@@ -125,7 +125,7 @@ class CheckpointStore:
         try:
             write(unfinished)
         except Exception as error:  # torch and safetensors report a full disk with errors of their own
-            if self._free_bytes(self._folder) < _NOTHING_LEFT_BYTES:
+            if os.strerror(errno.ENOSPC) in str(error) or self._free_bytes(self._folder) < _NOTHING_LEFT_BYTES:
                 raise OSError(errno.ENOSPC, "the disk is full") from error
             raise
 

@@ -149,10 +149,13 @@ def test_a_full_disk_is_said_and_the_checkpoint_before_is_intact(tmp_path: Path,
     assert names(tmp_path) == ["step-000010"]
 
 
-def test_a_full_disk_under_another_library_s_error_is_said_too(tmp_path: Path) -> None:
-    store = CheckpointStore(tmp_path, 2, free_bytes=lambda _: 0)
+@pytest.mark.parametrize(
+    ("free", "said"), [(0, "PytorchStreamWriter failed"), (2**30, "I/O error: No space left on device (os error 28)")]
+)
+def test_a_full_disk_under_another_library_s_error_is_said_too(tmp_path: Path, free: int, said: str) -> None:
+    store = CheckpointStore(tmp_path, 2, free_bytes=lambda _: free)
     with pytest.raises(RunError, match="the disk is full"):
-        store.save(1, failing(RuntimeError("PytorchStreamWriter failed")))
+        store.save(1, failing(RuntimeError(said)))
 
 
 def test_a_fault_that_is_not_the_disk_s_travels_as_it_is(tmp_path: Path) -> None:
