@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
+import pytest
+
+from sandbox import image
 from sandbox.ensure_engine import NO_NETWORK, VFS, Daemon, LocalHost, start_by_hand
 
 NEEDS_ROOT = "an engine of one's own needs root and dockerd"
 CAN_START = os.geteuid() == 0 and shutil.which("dockerd") is not None
 GONE_S = 30
+SDK_LEAVES_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+"""The Docker SDK does, wherever nobody answers."""
 
 
 class OwnEngine(LocalHost):
@@ -71,6 +77,21 @@ class OwnEngine(LocalHost):
 
     def _process_id(self, name: str) -> int:
         return int((self._folder / name).read_text())
+
+
+@contextlib.contextmanager
+def own_engine(folder: Path) -> Generator[OwnEngine]:
+    """One that answers and has the sandbox's image; nothing is left of it afterwards."""
+    engine = OwnEngine(folder)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DOCKER_HOST", engine.address)
+            engine.begin()
+            image.ensure()
+        yield engine
+    finally:
+        engine.remove()
+        gc.collect()
 
 
 def _is_alive(process: int) -> bool:

@@ -1,7 +1,8 @@
 """What may befall a sandbox that works: its engine, its owner, its neighbours, its own programs. No job is lost, nobody
 is charged who is not guilty, nothing waits without a bound, nothing is left behind.
 
-Containers and jails killed from outside: `test_docker.py`, `test_jail.py`; a full disk: `test_audit.py`.
+Containers and jails killed from outside: `test_docker.py`, `test_jail.py`; a training run that loses its engine or its
+disk: `tests/test_train_faults.py`.
 """
 
 from __future__ import annotations
@@ -33,12 +34,9 @@ from sandbox.container import SCRATCH
 from sandbox.docker import OWNER_LABEL
 from sandbox.engine import connect
 from tests.sandbox.conftest import Running
-from tests.sandbox.engines import CAN_START, NEEDS_ROOT, OwnEngine
+from tests.sandbox.engines import CAN_START, NEEDS_ROOT, SDK_LEAVES_SOCKETS, OwnEngine, own_engine
 
-pytestmark = [
-    pytest.mark.docker,
-    pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning"),  # the SDK's, when nobody answers
-]
+pytestmark = [pytest.mark.docker, SDK_LEAVES_SOCKETS]
 ROOT = Path(__file__).parents[2]
 NAP = "import time\ndef f(x):\n time.sleep(0.04)\n return x"
 NUM_NAPS = 24
@@ -58,26 +56,19 @@ EXPECTED = [str(number) for number in range(NUM_NAPS)]
 
 
 @pytest.fixture(scope="module")
-def own_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
+def lasting_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnEngine]:
     if not CAN_START:
         pytest.skip(NEEDS_ROOT)
-    engine = OwnEngine(tmp_path_factory.mktemp("e"))  # short: a socket's path has 107 characters at most
-    try:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("DOCKER_HOST", engine.address)
-            engine.begin()
-            image.ensure()
+    with own_engine(tmp_path_factory.mktemp("e")) as engine:  # short: a socket's path has 107 characters at most
         yield engine
-    finally:
-        engine.remove()
 
 
 @pytest.fixture
-def engine(own_engine: OwnEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
+def engine(lasting_engine: OwnEngine, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnEngine]:
     """An engine of our own that answers, and that tests may end in whatever way."""
-    monkeypatch.setenv("DOCKER_HOST", own_engine.address)
-    own_engine.begin()
-    yield own_engine
+    monkeypatch.setenv("DOCKER_HOST", lasting_engine.address)
+    lasting_engine.begin()
+    yield lasting_engine
     gc.collect()
 
 
