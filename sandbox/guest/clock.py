@@ -28,10 +28,10 @@ def shift() -> None:
 
 
 def _shift_time(module: Any, seconds: int) -> None:
-    now, now_ns = time.time, time.time_ns
-    strftime, asctime, localtime = time.strftime, time.asctime, time.localtime
-    module.time = lambda: now() + seconds
-    module.time_ns = lambda: now_ns() + seconds * 10**9
+    now, strftime, asctime, localtime = time.time, time.strftime, time.asctime, time.localtime
+    for name in ("time", "monotonic", "perf_counter", "clock_gettime"):
+        setattr(module, name, _later(getattr(time, name), seconds))
+        setattr(module, f"{name}_ns", _later(getattr(time, f"{name}_ns"), seconds * 10**9))
     for name in ("gmtime", "localtime", "ctime"):
         setattr(module, name, _from_shifted(getattr(time, name)))
 
@@ -45,6 +45,10 @@ def _shift_time(module: Any, seconds: int) -> None:
         return asctime(*moment(given))
 
     module.strftime, module.asctime = shifted_strftime, shifted_asctime
+
+
+def _later(clock: Callable[..., Any], by: int) -> Callable[..., Any]:
+    return lambda *which: clock(*which) + by
 
 
 def _from_shifted(convert: Callable[..., Any]) -> Callable[..., Any]:
