@@ -62,6 +62,10 @@ PROGRESS_S = 5.0
 MIB = 1 << 20
 
 
+SDK_CONNECTIONS = 50
+"""The Docker SDK keeps 25 idle ones for each of two clients, and takes a while to make them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """What the sandbox takes up; each field may grow by its bound."""
@@ -82,7 +86,7 @@ class Footprint:
 
 
 BOUNDS = Footprint(
-    host_descriptors=4,
+    host_descriptors=SDK_CONNECTIONS,
     host_rss_mib=64,
     host_threads=8,
     host_children=0,
@@ -265,7 +269,7 @@ class Measured:
     @property
     def leaks(self) -> list[str]:
         return [f"{name} grew from {was} to {now}" for name, was, now, bound in self.rows() if now - was > bound] + [
-            f"{what} is left" for what in self.left
+            f"left behind: {what}" for what in self.left
         ]
 
     def rows(self) -> list[tuple[str, int, int, int]]:
@@ -276,23 +280,32 @@ class Measured:
 
 async def measured(executor: Executor, plan: Plan, tally: Tally, rng: random.Random) -> Measured:
     """The soak, with a look at what it takes up."""
+    at_first, own_at_first = descriptors(os.getpid()), belongings()
     async with executor:
         await soak(executor, Plan(min(plan.batch, plan.runs), plan.batch, plan.hostile), tally, rng)
         before = footprint(guests.pids(executor))
         await soak(executor, plan, tally, rng)
         supervisors = guests.pids(executor)
         after = footprint(supervisors)
-    left = (*own_containers(), *map(str, own_groups()), *(str(path) for path in map(process, supervisors) if path))
-    return Measured(before, after, left)
+    gc.collect()
+    left = sorted(belongings() - own_at_first)
+    if not own_at_first:
+        left += [f"supervisor {number}" for number in supervisors if is_supervisor(number)]
+    if (more := descriptors(os.getpid()) - at_first) > 0:
+        left.append(f"descriptors of the host: {more}")
+    return Measured(before, after, tuple(left))
 
 
-def process(number: int) -> str:
-    """A supervisor that is still there, in words; empty when it is gone."""
+def belongings() -> set[str]:
+    """Containers and control groups of this process."""
+    return {f"container {name}" for name in own_containers()} | {f"control group {path}" for path in own_groups()}
+
+
+def is_supervisor(number: int) -> bool:
     try:
-        words = Path(f"/proc/{number}/cmdline").read_bytes()
+        return guests.JAILED in Path(f"/proc/{number}/cmdline").read_bytes()
     except OSError:
-        return ""
-    return f"supervisor {number}" if guests.JAILED in words else ""
+        return False
 
 
 def report(tally: Tally, seen: Measured) -> int:

@@ -33,6 +33,7 @@ from sandbox.attacks.cases import Case
 from sandbox.container import SCRATCH
 from sandbox.docker import OWNER_LABEL
 from sandbox.engine import connect
+from tests import soak
 from tests.sandbox.conftest import Running
 from tests.sandbox.engines import CAN_START, NEEDS_ROOT, SDK_LEAVES_SOCKETS, OwnEngine, own_engine
 
@@ -215,6 +216,13 @@ def kill_supervisors(mark: str, is_over: threading.Event) -> None:
                 if is_first and any((process / f"root{scratch}" / mark).exists() for scratch in SCRATCH.values()):
                     os.kill(int(process.name), signal.SIGKILL)
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("backend", ["docker", "jail"])
+def test_a_short_soak_loses_and_leaks_nothing(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m tests.soak` is the long one; containers are replaced on the way here as well."""
+    monkeypatch.setattr(pool, "RECYCLE_AFTER", 60)
+    assert soak.main(["--runs", "200", "--batch", "100", "--hostile", "0.05", "--backend", backend]) == 0
 
 
 # The owner, and its neighbours
