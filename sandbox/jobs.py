@@ -7,12 +7,12 @@ looks the same whether a proposal is validated or an answer judged: fresh fork, 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from sandbox import readback, wire
 from sandbox.readback import Handed
+from sandbox.remembering import remembers_short_texts
 from sandbox.types import Execution, Job, Limits, RunResult, Status
 from sandbox.values import NotAValue, NotCanonical
 from sandbox.wire import CALLS, Kind
@@ -88,8 +88,8 @@ async def _evaluated(job: Job, text: str, ask: Ask) -> RunResult:
     return RunResult(handed.status, "", "", f"input: {handed.error}")
 
 
-_canonical = functools.lru_cache(maxsize=4096)(readback.canonical_arguments)
-_packed = functools.lru_cache(maxsize=4096)(wire.packed_arguments)
+_canonical = remembers_short_texts(readback.canonical_arguments)
+_packed = remembers_short_texts(wire.packed_arguments)
 
 
 async def _called_apart(job: Job, evaluated: list[RunResult], ask: Ask) -> list[RunResult]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import signal
 from dataclasses import dataclass
 
 from sandbox import wire
+from sandbox.remembering import remembers_short_texts
 from sandbox.types import Job, Limits, RunResult, Status
 from sandbox.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same_text
 from sandbox.wire import Ending, Request, Stop
@@ -122,7 +122,7 @@ def _result(text: str, values: tuple[str, ...], limits: Limits) -> RunResult:
     return RunResult(Status.OK, text, values[0], "", is_repeatable=_agree(values))
 
 
-@functools.lru_cache(maxsize=4096)
+@remembers_short_texts
 def _is_canonical(text: str, max_bytes: int) -> bool:
     try:
         return encode(decode(text, max_bytes), max_bytes) == text
