@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 OWNER_LABEL = "azr.sandbox.owner"
 NO_IPC = {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "fs.mqueue.queues_max": "0"}
 """System V and POSIX queues would outlive the process that made them."""
-GVISOR_CAPABILITIES = ["SETUID", "SETGID", "KILL", "DAC_OVERRIDE", "FOWNER"]
-"""What the supervisor needs to start, end and clean up after programs of another user."""
+GVISOR_CAPABILITIES = ["SETUID", "SETGID", "SETPCAP", "KILL", "DAC_OVERRIDE", "FOWNER"]
+"""What the supervisor needs to start, end and clean up after programs of another user, who get none of them."""
 STDOUT = 1
 
 

@@ -77,7 +77,7 @@ CLONE_NEW = {"NEWNS": 17, "NEWCGROUP": 25, "NEWUTS": 26, "NEWIPC": 27, "NEWUSER"
 """Bits of the flags of `clone` that make namespaces."""
 IOCTLS = {"TCGETS": 0x5401, "TIOCGWINSZ": 0x5413, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451}
 TERMINAL_INJECTION = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
-PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
 AF_UNIX, AF_INET, AF_INET6, AF_NETLINK = 1, 2, 10, 16
 SOCK_STREAM, SOCK_RAW, SOCK_TYPE = 1, 3, 0xF
 MSG_OOB = 1
@@ -113,7 +113,10 @@ class Rule:
     error: int = errno.EPERM
 
 
-IDENTITY_CHANGES = tuple(Rule(name, Action.ALLOW) for name in ("setresuid", "setresgid", "setgroups"))
+IDENTITY_CHANGES = (
+    *(Rule(name, Action.ALLOW) for name in ("setresuid", "setresgid", "setgroups")),
+    Rule("prctl", Action.ALLOW, (Is(0, PR_CAPBSET_DROP),)),
+)
 """Under gVisor the supervisor gives each program another user."""
 
 

@@ -17,7 +17,8 @@ FIRST_OTHER_FD = 4
 MAX_OPEN_FDS = 256
 FILE_BYTES = 8 * 1024 * 1024
 STACK_BYTES = 8 * 1024 * 1024
-PR_SET_DUMPABLE = 4
+PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
+MOST_CAPABILITIES = 64
 OWN_PROCESSES = 2
 """The supervisor, and one that is being reaped: they count against the container's user as well."""
 
@@ -37,21 +38,20 @@ class _Place:
     """/dev/null; stands in for standard input."""
     space_bytes = 0
     """Address space of the bare interpreter."""
-    empty: tuple[int, int] | None = None
-    """Free blocks and files of the empty scratch; None where the file system does not count them (gVisor's)."""
     user = 0
     """Whom programs run as where the supervisor is somebody else; 0 where they share a user."""
 
 
 def settle() -> None:
-    """Open what forks need, set what is the same for all, and remember what the empty scratch folder looks like."""
+    """Open what forks need, and give up at once what is the same for all."""
     _Place.null_fd = os.open("/dev/null", os.O_RDONLY)
     _Place.user = int(os.environ.pop(USER_VARIABLE, "0"))
     if _Place.user:
         os.setgroups([])
+        for capability in range(MOST_CAPABILITIES):
+            _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     os.chdir(SCRATCH)
-    _empty_scratch()
-    _Place.empty = _use_when_empty()
+    clean_scratch()
     for what, bound in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, FILE_BYTES)):
         resource.setrlimit(what, (bound, bound))
     _, most = resource.getrlimit(resource.RLIMIT_STACK)
@@ -84,26 +84,8 @@ def _set_limit(what: int, bound: int) -> None:
 
 
 def clean_scratch() -> None:
-    """Leave nothing for the next program. A look at the file system's counters tells whether there is anything."""
-    if _Place.empty is None or _scratch_use() != _Place.empty:
-        _empty_scratch()
-
-
-def _use_when_empty() -> tuple[int, int] | None:
-    empty = _scratch_use()
-    os.close(os.open(f"{SCRATCH}/probe", os.O_CREAT | os.O_WRONLY, 0o600))
-    does_count = _scratch_use() != empty
-    _empty_scratch()
-    return empty if does_count else None
-
-
-def _scratch_use() -> tuple[int, int]:
-    use = os.statvfs(SCRATCH)
-    return use.f_bfree, use.f_ffree
-
-
-def _empty_scratch() -> None:
-    """Flat and without recursion, because the tree may be as deep as the file system allows and locked by its modes."""
+    """Leave nothing for the next program. Without recursion, because the tree may be as deep as the file system allows,
+    and locked by its modes."""
     count = 0
     while names := os.listdir(SCRATCH):
         for name in names:
