@@ -30,6 +30,8 @@ NO_IPC = {"kernel.shmmni": "0", "kernel.msgmni": "0", "kernel.sem": "0 0 0 0", "
 """System V and POSIX queues would outlive the process that made them."""
 GVISOR_CAPABILITIES = ["SETUID", "SETGID", "SETPCAP", "KILL", "DAC_OVERRIDE", "FOWNER"]
 """What the supervisor needs to start, end and clean up after programs of another user, who get none of them."""
+GVISOR_SEALED = {"/tmp": "ro,noexec,nosuid,nodev,size=4k"}
+"""Where nothing is mounted on an empty /tmp, gVisor puts a writable one."""
 STDOUT = 1
 
 
@@ -160,7 +162,7 @@ class DockerExecutor:
             "pids_limit": self._limits.processes,
             "nano_cpus": int(self._limits.cpus * 1e9),
             "ulimits": [Ulimit(name="core", soft=0, hard=0)],
-            "tmpfs": {scratch: options},
+            "tmpfs": {**(GVISOR_SEALED if self._is_gvisor else {}), scratch: options},
             "sysctls": {} if self._is_gvisor else NO_IPC,
             "runtime": self._runtime,
             "stdin_open": True,
