@@ -103,7 +103,9 @@ def _latencies(panel: Axes, report: Report) -> None:
         style = "--" if "bare" in name else "-"
         panel.plot(latency.quantiles_ms, shares, style, color=LINES[place % len(LINES)], linewidth=2.4, label=label)
     panel.axvline(20, color=MUTED, linewidth=1.2, linestyle=":")
-    panel.annotate("target for p99", (20, 0.02), xytext=(5, 0), textcoords="offset points", color=MUTED, fontsize=11)
+    panel.annotate(
+        "target for p99", (20, 0.02), xytext=(-5, 0), textcoords="offset points", ha="right", color=MUTED, fontsize=11
+    )
     panel.set_xscale("log")
     panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     panel.xaxis.set_major_formatter(_plain)
