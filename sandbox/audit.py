@@ -18,7 +18,6 @@ file with `synchronous = FULL`, as a run's store does with each step.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import json
@@ -33,11 +32,10 @@ from typing import NamedTuple, Self, Unpack
 
 from sandbox.anchors import anchors_of, append_line
 from sandbox.audit_schema import SCHEMA, SCHEMA_VERSION, require_schema
+from sandbox.gathering import Gathering, WouldWait
 from sandbox.records import (
     NO_HASH,
-    VERSION,
     Blobs,
-    Body,
     Broken,
     Entry,
     Event,
@@ -45,16 +43,17 @@ from sandbox.records import (
     Label,
     LabelChanges,
     Moment,
+    Place,
     Span,
     canonical,
     digest,
 )
 from sandbox.types import AuditError, Execution, Executor, Isolation, Job, SandboxError
 
-GATHER_S = 0.005
-"""How long a transaction waits for company: one of a single record costs twice as much a record as one of twenty."""
-CHECKPOINT_PAGES = 8000
-"""SQLite copies its write-ahead log into the file when it has so many pages (32 MB); that waits for the disk."""
+PATIENCE_S = 30.0
+"""How long another process that writes to the file is waited for."""
+CHECKPOINT_RECORDS = 4000
+"""After so many, what SQLite has written ahead (some 20 MB) is copied into the file; that waits for the disk."""
 MAX_REMEMBERED = 100_000
 """Blob hashes kept in memory, so that a program that runs again and again is not written again and again."""
 
@@ -66,16 +65,8 @@ class Head(NamedTuple):
     hash: str
 
 
-class Row(NamedTuple):
-    """A row of `executions`."""
-
-    sequence: int
-    hash: str
-    body: str
-    kind: str
-    step: int | None
-    purpose: str | None
-    status: str | None
+Row = tuple[int, str, str, str, int | None, str | None, str | None]
+"""A row of `executions`."""
 
 
 class AuditLog:
@@ -89,59 +80,62 @@ class AuditLog:
     def __init__(self, connection: sqlite3.Connection, anchors: Path) -> None:
         self._connection = connection
         self._anchors = anchors
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._known: set[str] = set()
-        self._gathering: _Batch | None = None
-        self._writing: asyncio.Task[None] | None = None
-        with _faults("open"):
+        self._num_unchecked = 0
+        self._gathering = Gathering(self)
+        with _faults("open"), self._patience():
             connection.isolation_level = None
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
             self.run_id = self._install()
 
     @classmethod
     def open(cls, path: Path) -> Self:
         """The log in this file, begun when there is none; its anchors lie beside it."""
         with _faults("open"):
-            connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+            connection = sqlite3.connect(path, check_same_thread=False)
         return cls(connection, anchors_of(path))
 
     async def append(self, entries: Sequence[Entry]) -> None:
-        """Put entries on record; returns when they are. What arrives while a transaction is written joins the next."""
-        if not entries:
-            return
-        if self._gathering is None:
-            self._gathering = _Batch([], asyncio.get_running_loop().create_future())
-        batch = self._gathering
-        batch.entries.extend(entries)
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.create_task(self._write_batches())
-        await asyncio.shield(batch.written)
+        """Put entries on record; returns when they are."""
+        await self._gathering.append(entries)
 
-    def write(self, entries: Sequence[Entry]) -> Head:
+    def company(self) -> contextlib.AbstractContextManager[None]:
+        """While something runs that will be put on record: others may wait for it, to share a transaction."""
+        return self._gathering.company()
+
+    def write_now(self, entries: Sequence[Entry]) -> None:
+        """Put entries on record in one transaction, in this thread, at once or not at all.
+
+        Raises:
+            WouldWait: another process writes, another thread does, or the file is due to be brought up to date.
+        """
+        if self._num_unchecked >= CHECKPOINT_RECORDS or not self._turn.acquire(blocking=False):
+            raise WouldWait
+        try:
+            with _faults("write"), _busy_is_waiting():
+                self._commit(entries)
+        finally:
+            self._turn.release()
+
+    def write_patiently(self, entries: Sequence[Entry]) -> Head:
         """Put entries on record in one transaction, in this thread; returns the new end of the chain."""
-        with _faults("write"), self._turn, self._transaction():
-            head = self._head()
-            blobs: Blobs = {}
-            rows: list[Row] = []
-            for entry in entries:
-                row = _chained(entry.body(blobs), run_id=self.run_id, after=head)
-                rows.append(row)
-                head = Head(head.num_records + 1, row.hash)
-            unknown = blobs.keys() - self._known
-            self._insert(rows, [(name, blobs[name]) for name in unknown])
-        self._remember(unknown)
-        return head
+        with _faults("write"), self._turn, self._patience():
+            if self._num_unchecked >= CHECKPOINT_RECORDS:
+                self._checkpoint()
+            return self._commit(entries)
 
     def anchor(self, step: int) -> None:
         """Make everything so far durable, then note count and head in the anchors file."""
         with _faults("anchor"):
-            self._connection.execute("PRAGMA synchronous = FULL")  # the commit syncs all commits before it as well
-            try:
-                head = self.write([Event("anchored", {"after_step": step, "boot": _boot_id()})])
-            finally:
-                self._connection.execute("PRAGMA synchronous = NORMAL")
+            with self._turn:
+                self._connection.execute("PRAGMA synchronous = FULL")  # the commit syncs all commits before it as well
+                try:
+                    head = self.write_patiently([Event("anchored", {"after_step": step, "boot": _boot_id()})])
+                finally:
+                    self._connection.execute("PRAGMA synchronous = NORMAL")
             line = {
                 "step": step,
                 "count": head.num_records,
@@ -153,7 +147,7 @@ class AuditLog:
 
     def resumed(self, step: int) -> None:
         """Record that a run goes on after `step`: executions of later steps on record so far were of no consequence."""
-        self.write([Event("resumed", {"after_step": step, "boot": _boot_id()})])
+        self.write_patiently([Event("resumed", {"after_step": step, "boot": _boot_id()})])
 
     @property
     def head(self) -> Head:
@@ -169,18 +163,25 @@ class AuditLog:
         with self._turn:
             self._connection.close()
 
-    async def _write_batches(self) -> None:
-        while self._gathering is not None:
-            await asyncio.sleep(GATHER_S)
-            batch, self._gathering = self._gathering, None
-            try:
-                await asyncio.to_thread(self.write, batch.entries)
-            except BaseException as error:
-                batch.fail(error)
-                if not isinstance(error, Exception):
-                    raise
-            else:
-                batch.written.set_result(None)
+    def _checkpoint(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # nothing is lost; a disk that is full is told by the next commit
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._num_unchecked = 0
+
+    def _commit(self, entries: Sequence[Entry]) -> Head:
+        with self._transaction():
+            head = self._head()
+            blobs: Blobs = {}
+            rows: list[Row] = []
+            for entry in entries:
+                row = _row(entry, self.run_id, head, blobs)
+                rows.append(row)
+                head = Head(head.num_records + 1, row[1])
+            unknown = blobs.keys() - self._known
+            self._insert(rows, [(name, blobs[name]) for name in unknown])
+        self._remember(unknown)
+        self._num_unchecked += len(rows)
+        return head
 
     def _install(self) -> str:
         """The run's id; a file without a log gets one, with a genesis record."""
@@ -198,8 +199,17 @@ class AuditLog:
         return str(json.loads(row[0])["run"])
 
     def _begin(self) -> None:
-        body = Event("genesis", {"boot": _boot_id()}).body({})
-        self._insert([_chained(body, run_id=secrets.token_hex(16), after=Head(0, NO_HASH))], [])
+        genesis = Event("genesis", {"boot": _boot_id()})
+        self._insert([_row(genesis, secrets.token_hex(16), Head(0, NO_HASH), {})], [])
+
+    @contextlib.contextmanager
+    def _patience(self) -> Generator[None]:
+        """Waits for other processes; without it a transaction begins at once or not at all."""
+        self._connection.execute(f"PRAGMA busy_timeout = {1000 * PATIENCE_S:.0f}")
+        try:
+            yield
+        finally:
+            self._connection.execute("PRAGMA busy_timeout = 0")
 
     @contextlib.contextmanager
     def _transaction(self) -> Generator[None]:
@@ -227,25 +237,10 @@ class AuditLog:
         self._known |= names
 
 
-def _chained(body: Body, *, run_id: str, after: Head) -> Row:
-    place = {"version": VERSION, "run": run_id, "sequence": after.num_records, "previous": after.hash}
-    text = canonical({**body, **place})
-    sequence, name = after.num_records, digest(text.encode("ascii"))
-    return Row(sequence, name, text, body["kind"], body.get("step"), body.get("purpose"), body.get("status"))
-
-
-class _Batch(NamedTuple):
-    """Entries for one transaction, and the promise that they are written."""
-
-    entries: list[Entry]
-    written: asyncio.Future[None]
-
-    def fail(self, error: BaseException) -> None:
-        if isinstance(error, asyncio.CancelledError):
-            self.written.cancel()
-            return
-        self.written.set_exception(error)
-        self.written.exception()  # whoever waited may have been cancelled; the failure is then nobody's
+def _row(entry: Entry, run_id: str, after: Head, blobs: Blobs) -> Row:
+    text = entry.text(Place(run_id, after.num_records, after.hash), blobs)
+    kind, step, purpose, status = entry.columns
+    return after.num_records, digest(text.encode("ascii")), text, kind, step, purpose, status
 
 
 class Audited:
@@ -272,7 +267,8 @@ class Audited:
         """
         begun = Moment.now()
         try:
-            executions = await self._executor.run(jobs)
+            with self._log.company():
+                executions = await self._executor.run(jobs)
         except SandboxError as error:
             span = Span(begun, Moment.now())
             await self._log.append([Broken(self._label, job, str(error), self.isolation, span) for job in jobs])
@@ -295,6 +291,16 @@ class Audited:
 def labelled(executor: Executor, **changes: Unpack[LabelChanges]) -> Executor:
     """The executor under a changed label; one that keeps no log is given back as it is."""
     return executor.labelled(**changes) if isinstance(executor, Audited) else executor
+
+
+@contextlib.contextmanager
+def _busy_is_waiting() -> Generator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # extended codes say why
+            raise WouldWait from None
+        raise
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
 from sandbox.audit_schema import require_schema
-from sandbox.records import Body, blob_text, execution_of, job_of
+from sandbox.recorded import blob_text, execution_of, job_of
+from sandbox.records import Body
 from sandbox.types import AuditError, Execution, Job
 
 V = TypeVar("V")

@@ -17,7 +17,8 @@ from sandbox.anchors import Anchor
 from sandbox.audit import Head
 from sandbox.audit_reader import connect_read_only
 from sandbox.audit_schema import SCHEMA
-from sandbox.records import NO_HASH, Body, canonical, digest, named_blobs
+from sandbox.recorded import named_blobs
+from sandbox.records import NO_HASH, Body, canonical, digest
 from sandbox.types import AuditError
 
 REPEATED = ("kind", "step", "purpose", "status")
@@ -173,7 +174,7 @@ def _checked_body(row: Row, found: _Findings) -> Body:
 def _names(row: Row, body: Body, found: _Findings) -> list[str]:
     try:
         return [name for name in named_blobs(body) if isinstance(name, str)]  # pyright: ignore[reportUnnecessaryIsInstance]  # the file is anyone's
-    except (AttributeError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         found.add("changed", row.sequence, "the record has not the form of an execution")
         return []
 

@@ -1,25 +1,29 @@
-"""What the audit log says of one execution: a JSON object that names every text by its hash.
+"""What the audit log says of one execution: a JSON object that holds short texts and names the others by their hash.
 
-Encoding version 1. A record's body is one JSON object: keys sorted, no spaces, ASCII (any other code point, lone
-surrogates too, as \\uXXXX), no NaN. Texts that a model or a user wrote are blobs, stored once: UTF-8 with surrogates
-passed through, named by the SHA-256 of these bytes; an empty text is the empty name and no blob.
+Encoding version 1. A record's body is one JSON object: keys sorted, no spaces, ASCII, no NaN. Program, forbidden names
+and isolation are blobs, stored once: UTF-8 with surrogates passed through, named by the SHA-256 of these bytes; an
+empty text is the empty name and no blob. Any other text that a model wrote is a string where it is ASCII and short,
+else `{"sha256": NAME}` and a blob.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, TypedDict
 
-from sandbox.types import Execution, Isolation, Job, Limits, RunResult, Status
+from sandbox.types import Execution, Isolation, Job, Limits, RunResult
 
 VERSION = 1
 NO_HASH = "0" * 64
 """What stands before the first record."""
+IN_PLACE_CHARS = 256
+"""The longest text that a record itself holds: a short one costs less there than a row of its own."""
 
 Body = dict[str, Any]
 Blobs = dict[str, bytes]
@@ -40,14 +44,6 @@ def digest(content: bytes) -> str:
 def text_bytes(text: str) -> bytes:
     """A text as its blob; NUL and lone surrogates survive."""
     return text.encode("utf-8", "surrogatepass")
-
-
-def blob_text(content: bytes) -> str:
-    """The text of a blob; damaged bytes become replacement characters, `verify` tells them."""
-    try:
-        return content.decode("utf-8", "surrogatepass")
-    except UnicodeDecodeError:
-        return content.decode("utf-8", "replace")
 
 
 class LabelChanges(TypedDict, total=False):
@@ -90,13 +86,22 @@ class Span(NamedTuple):
     begun: Moment
     ended: Moment
 
-    def body(self) -> Body:
-        return {
-            "begun_s": self.begun.wall_s,
-            "ended_s": self.ended.wall_s,
-            "begun_monotonic_ns": self.begun.monotonic_ns,
-            "ended_monotonic_ns": self.ended.monotonic_ns,
-        }
+
+class Place(NamedTuple):
+    """Where a record stands in its chain."""
+
+    run: str
+    sequence: int
+    previous: str
+
+
+class Columns(NamedTuple):
+    """What the table repeats of a record, for queries."""
+
+    kind: str
+    step: int | None = None
+    purpose: str | None = None
+    status: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +114,24 @@ class Executed:
     isolation: Isolation
     span: Span
 
-    def body(self, blobs: Blobs) -> Body:
-        """The record without its place in the chain; the texts that it names are put into `blobs`."""
-        execution = self.execution
-        return {
-            "kind": "execution",
-            **_asked(self.label, self.job, self.isolation, self.span, blobs),
-            "status": str(execution.status),
-            "results": [_result(result, blobs) for result in execution.results],
-            "wall_s": execution.wall_s,
-            "cpu_s": execution.cpu_s,
-            "peak_memory_mib": execution.peak_memory_mib,
-            "output_bytes": execution.output_bytes,
-            "kept_bytes": sum(len(text_bytes(result.value)) for result in execution.results),
-            "denied": execution.denied,
+    @property
+    def columns(self) -> Columns:
+        return Columns("execution", self.label.step, self.label.purpose, self.execution.status.value)
+
+    def text(self, place: Place, blobs: Blobs) -> str:
+        """The record; the texts that it names are put into `blobs`."""
+        ran, form = self.execution, _form("execution", _setting(self.label, self.job, self.isolation, place.run))
+        blobs.update(form.blobs)
+        return form.text % {
+            **_varying(self.job, self.span, place, blobs),
+            "status": canonical(ran.status),
+            "results": ",".join([_result(result, blobs) for result in ran.results]),
+            "wall_s": _number(ran.wall_s),
+            "cpu_s": _number(ran.cpu_s),
+            "peak_memory_mib": _number(ran.peak_memory_mib),
+            "output_bytes": ran.output_bytes,
+            "kept_bytes": sum([_num_bytes(result.value) for result in ran.results]),
+            "denied": ran.denied,
         }
 
 
@@ -136,118 +145,148 @@ class Broken:
     isolation: Isolation
     span: Span
 
-    def body(self, blobs: Blobs) -> Body:
-        asked = _asked(self.label, self.job, self.isolation, self.span, blobs)
-        return {"kind": "broken", **asked, "status": "broken", "failure": _name(self.failure, blobs)}
+    @property
+    def columns(self) -> Columns:
+        return Columns("broken", self.label.step, self.label.purpose, "broken")
+
+    def text(self, place: Place, blobs: Blobs) -> str:
+        """The record; the texts that it names are put into `blobs`."""
+        form = _form("broken", _setting(self.label, self.job, self.isolation, place.run))
+        blobs.update(form.blobs)
+        told = {"status": canonical("broken"), "failure": _kept(self.failure, blobs)}
+        return form.text % {**_varying(self.job, self.span, place, blobs), **told}
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that is no execution: `genesis`, `resumed`."""
+    """Something that is no execution: `genesis`, `resumed`, `anchored`."""
 
     kind: str
     details: Mapping[str, int | str]
 
-    def body(self, blobs: Blobs) -> Body:
+    @property
+    def columns(self) -> Columns:
+        return Columns(self.kind)
+
+    def text(self, place: Place, blobs: Blobs) -> str:
+        """The record; it names no texts."""
         del blobs
         now = Moment.now()
-        return {"kind": self.kind, **self.details, "time": Span(now, now).body()}
+        time = json.loads(_time(Span(now, now)))
+        return canonical({"kind": self.kind, "version": VERSION, "time": time, **self.details, **place._asdict()})
 
 
 Entry = Executed | Broken | Event
 
 
-def _asked(label: Label, job: Job, isolation: Isolation, span: Span, blobs: Blobs) -> Body:
+class Setting(NamedTuple):
+    """What many records have in common."""
+
+    label: Label
+    isolation: Isolation
+    limits: Limits
+    forbidden: tuple[str, ...]
+    entry: str
+    seed_slot: int
+    together: bool
+    run: str
+
+
+class Form(NamedTuple):
+    """The text of a record with room, `%(status)s`, for what differs; and the texts that it names."""
+
+    text: str
+    blobs: Blobs
+
+
+_ROOM = {
+    "inputs": "[%(inputs)s]",
+    **{name: f"%({name})s" for name in ("program", "status", "time", *Place._fields[1:])},
+}
+_ROOM_OF_KIND = {
+    "broken": {"failure": "%(failure)s"},
+    "execution": {
+        "results": "[%(results)s]",
+        **{
+            name: f"%({name})s"
+            for name in ("wall_s", "cpu_s", "peak_memory_mib", "output_bytes", "kept_bytes", "denied")
+        },
+    },
+}
+
+
+def _setting(label: Label, job: Job, isolation: Isolation, run: str) -> Setting:
+    return Setting(label, isolation, job.limits, job.forbidden, job.entry, job.seed_slot, job.together, run)
+
+
+@lru_cache(maxsize=256)
+def _form(kind: str, setting: Setting) -> Form:
+    label, blobs = setting.label, Blobs()
+    fixed: dict[str, str] = {
+        "entry": _kept(setting.entry, blobs),
+        "forbidden": _named(canonical(setting.forbidden), blobs),
+        "isolation": _named(canonical(asdict(setting.isolation)), blobs),
+        "kind": canonical(kind),
+        "limits": canonical(asdict(setting.limits)),
+        "policy_version": canonical(label.policy_version),
+        "purpose": canonical(label.purpose),
+        "run": canonical(setting.run),
+        "seed_slot": canonical(setting.seed_slot),
+        "step": canonical(label.step),
+        "task_type": canonical(label.task_type),
+        "together": canonical(setting.together),
+        "version": canonical(VERSION),
+    }
+    fields = {name: text.replace("%", "%%") for name, text in fixed.items()} | _ROOM | _ROOM_OF_KIND[kind]
+    return Form("{" + ",".join(f'"{name}":{fields[name]}' for name in sorted(fields)) + "}", blobs)
+
+
+def _varying(job: Job, span: Span, place: Place, blobs: Blobs) -> dict[str, object]:
     return {
-        "purpose": label.purpose,
-        "task_type": label.task_type,
-        "step": label.step,
-        "policy_version": label.policy_version,
-        "program": _name(job.program, blobs),
-        "inputs": _name(canonical(job.inputs), blobs),
-        "entry": _name(job.entry, blobs),
-        "limits": _limits(job.limits),
-        "forbidden": _name(_list_text(job.forbidden), blobs),
-        "seed_slot": job.seed_slot,
-        "together": job.together,
-        "isolation": _name(_isolation_text(isolation), blobs),
-        "time": span.body(),
+        "program": _named(job.program, blobs),
+        "inputs": ",".join([_kept(text, blobs) for text in job.inputs]),
+        "time": _time(span),
+        "sequence": place.sequence,
+        "previous": canonical(place.previous),
     }
 
 
-def _result(result: RunResult, blobs: Blobs) -> Body:
-    return {
-        "status": str(result.status),
-        "input": _name(result.input, blobs),
-        "value": _name(result.value, blobs),
-        "error": _name(result.error, blobs),
-        "is_repeatable": result.is_repeatable,
-    }
+def _result(result: RunResult, blobs: Blobs) -> str:
+    return (
+        f'{{"error":{_kept(result.error, blobs)},"input":{_kept(result.input, blobs)},'
+        f'"is_repeatable":{"true" if result.is_repeatable else "false"},'
+        f'"status":{canonical(result.status)},"value":{_kept(result.value, blobs)}}}'
+    )
 
 
-def _name(text: str, blobs: Blobs) -> str:
+def _time(span: Span) -> str:
+    begun, ended = span
+    return (
+        f'{{"begun_monotonic_ns":{begun.monotonic_ns},"begun_s":{begun.wall_s!r},'
+        f'"ended_monotonic_ns":{ended.monotonic_ns},"ended_s":{ended.wall_s!r}}}'
+    )
+
+
+def _number(number: float) -> str:
+    if not math.isfinite(number):
+        raise ValueError(f"the audit log has no word for {number}")
+    return repr(number)
+
+
+def _num_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text_bytes(text))
+
+
+def _named(text: str, blobs: Blobs) -> str:
     if not text:
-        return ""
+        return '""'
     content = text_bytes(text)
     name = digest(content)
     blobs[name] = content
-    return name
+    return f'"{name}"'
 
 
-@lru_cache(maxsize=64)
-def _limits(limits: Limits) -> Mapping[str, float]:
-    return asdict(limits)
-
-
-@lru_cache(maxsize=64)
-def _list_text(texts: tuple[str, ...]) -> str:
-    return canonical(texts)
-
-
-@lru_cache(maxsize=8)
-def _isolation_text(isolation: Isolation) -> str:
-    return canonical(asdict(isolation))
-
-
-def named_blobs(body: Body) -> list[str]:
-    """The hashes of every text that a record names."""
-    fields = ("program", "inputs", "entry", "forbidden", "isolation", "failure")
-    names: list[Any] = [body.get(field) for field in fields]
-    for result in body.get("results", []):
-        names += [result.get(field) for field in ("input", "value", "error")]
-    return [name for name in names if name]
-
-
-def job_of(body: Body, texts: Mapping[str, str]) -> Job:
-    """The job that a record tells of, to be run again; `texts` holds the blobs that it names."""
-    return Job(
-        program=texts[body["program"]],
-        inputs=tuple(json.loads(texts[body["inputs"]])),
-        entry=texts[body["entry"]],
-        limits=Limits(**body["limits"]),
-        forbidden=tuple(json.loads(texts[body["forbidden"]])),
-        seed_slot=body["seed_slot"],
-        together=body["together"],
-    )
-
-
-def execution_of(body: Body, texts: Mapping[str, str]) -> Execution:
-    """The execution as it was given to whoever drew the verdict."""
-    return Execution(
-        status=Status(body["status"]),
-        results=tuple(
-            RunResult(
-                status=Status(result["status"]),
-                input=texts[result["input"]],
-                value=texts[result["value"]],
-                error=texts[result["error"]],
-                is_repeatable=result["is_repeatable"],
-            )
-            for result in body["results"]
-        ),
-        wall_s=body["wall_s"],
-        cpu_s=body["cpu_s"],
-        peak_memory_mib=body["peak_memory_mib"],
-        output_bytes=body["output_bytes"],
-        denied=body["denied"],
-    )
+def _kept(text: str, blobs: Blobs) -> str:
+    if len(text) <= IN_PLACE_CHARS and text.isascii():  # JSON would make one character of two surrogates
+        return canonical(text)
+    return f'{{"sha256":{_named(text, blobs)}}}'

@@ -14,6 +14,7 @@ from azr.audit.listing import inputs_of, when
 from azr.errors import RunError
 from azr.runs.files import disk_faults
 from sandbox.audit_reader import AuditReader, Texts
+from sandbox.recorded import hash_of, text_of
 from sandbox.records import Body
 
 Import = Callable[[str], ModuleType]
@@ -41,7 +42,8 @@ def rows(reader: AuditReader) -> Iterator[dict[str, Any]]:
 def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
     results: list[Body] = body.get("results", [])
     clock = body.get("time", {})
-    named = {name: texts[str(body.get(name, ""))] for name in ("program", "entry", "isolation", "failure")}
+    named = {name: texts[str(body.get(name, ""))] for name in ("program", "isolation")}
+    named |= {name: text_of(body.get(name, ""), texts) for name in ("entry", "failure")}
     plain = {name: body.get(name) for name in (*TEXTS, *WHOLE, *REAL, "together") if name not in named}
     return {
         **plain,
@@ -54,10 +56,10 @@ def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
         "limits": json.dumps(body["limits"]) if "limits" in body else None,
         "inputs": inputs_of(body, texts),
         "statuses": [result["status"] for result in results],
-        "canonical_inputs": [texts[result["input"]] for result in results],
-        "values": [texts[result["value"]] for result in results],
-        "value_sha256": [result["value"] for result in results],
-        "errors": [texts[result["error"]] for result in results],
+        "canonical_inputs": [text_of(result["input"], texts) for result in results],
+        "values": [text_of(result["value"], texts) for result in results],
+        "value_sha256": [hash_of(result["value"]) for result in results],
+        "errors": [text_of(result["error"], texts) for result in results],
         "is_repeatable": all(result["is_repeatable"] for result in results),
     }
 

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from azr.runs.printable import printable
 from sandbox.audit_reader import AuditReader, Texts
-from sandbox.records import Body, named_blobs
+from sandbox.recorded import hash_of, named_blobs, text_of, texts_in_place
+from sandbox.records import Body
 
 _PREVIEW_CHARS = 60
 _LEAST_CHARS = 8
@@ -57,8 +58,12 @@ def _passing(reader: AuditReader, filters: Filters) -> Iterator[Body]:
             continue
         if filters.program and not str(body.get("program", "")).startswith(filters.program.lower()):
             continue
-        if holding is None or holding.intersection(named_blobs(body)):
+        if holding is None or holding.intersection(named_blobs(body)) or _holds(body, filters.text):
             yield body
+
+
+def _holds(body: Body, text: str) -> bool:
+    return any(text in one for one in texts_in_place(body))
 
 
 def list_table(bodies: list[Body], texts: Texts, width: int) -> Table:
@@ -112,15 +117,14 @@ def when(body: Body) -> str:
 
 def inputs_of(body: Body, texts: Texts) -> list[str]:
     """The argument lists that the program was called with."""
-    told: Any = json.loads(texts[str(body.get("inputs", ""))] or "[]")
-    return [str(text) for text in told]
+    return [text_of(kept, texts) for kept in body.get("inputs", [])]
 
 
 def _gave(body: Body, texts: Texts) -> str:
     results = body.get("results", [])
     if not results:
-        return texts[str(body.get("failure", ""))]
-    return "; ".join(texts[result["value"]] or texts[result["error"]] for result in results)
+        return text_of(body.get("failure", ""), texts)
+    return "; ".join(text_of(result["value"], texts) or text_of(result["error"], texts) for result in results)
 
 
 def details(reader: AuditReader, body: Body, texts: Texts) -> Iterator[Text]:
@@ -133,7 +137,9 @@ def details(reader: AuditReader, body: Body, texts: Texts) -> Iterator[Text]:
         yield _field(name, body[name] if isinstance(body[name], str) else json.dumps(body[name]))
     if "program" not in body:
         return
-    for name in ("entry", "isolation", "forbidden", "failure"):
+    for name in ("entry", "failure"):
+        yield _field(name, text_of(body.get(name, ""), texts))
+    for name in ("isolation", "forbidden"):
         yield _field(name, texts[str(body.get(name, ""))])
     yield _field("program", body["program"])
     yield from _behind_margin(texts[body["program"]])
@@ -150,10 +156,9 @@ def _outcome(result: Body, texts: Texts) -> Iterator[Text]:
     yield Text(printable(f"  gave {result['status']}{repeats}"))
     for name in ("input", "value", "error"):
         if result[name]:
-            yield Text(
-                f"  {'canonical input' if name == 'input' else name} {printable(str(result[name]))}", style="dim"
-            )
-            yield from _behind_margin(texts[result[name]])
+            shown = "canonical input" if name == "input" else name
+            yield Text(printable(f"  {shown} {hash_of(result[name])}"), style="dim")
+            yield from _behind_margin(text_of(result[name], texts))
 
 
 def _field(name: str, value: object) -> Text:

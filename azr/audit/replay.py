@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sandbox.audit_reader import AuditReader, Texts
-from sandbox.records import Body, digest, text_bytes
+from sandbox.recorded import hash_of
+from sandbox.records import Body
 from sandbox.types import Execution, Executor
 
 
@@ -52,9 +53,9 @@ def _differences(body: Body, again: Execution) -> list[str]:
         if then["status"] != now.status:
             found.append(f"input {number}: status {then['status']}, now {now.status}")
         for name, text in (("input", now.input), ("value", now.value)):
-            hashed = digest(text_bytes(text)) if text else ""
-            if then[name] != hashed:
-                found.append(f"input {number}: {name} {then[name][:12] or 'none'}, now {hashed[:12] or 'none'}")
+            before, after = hash_of(then[name]), hash_of(text)
+            if before != after:
+                found.append(f"input {number}: {name} {before[:12] or 'none'}, now {after[:12] or 'none'}")
     return found
 
 

@@ -18,7 +18,8 @@ import pytest
 from sandbox.audit import Audited, AuditLog, Label, labelled
 from sandbox.audit_reader import AuditReader
 from sandbox.chain import Verification, verify
-from sandbox.records import canonical, digest
+from sandbox.recorded import named_blobs, text_of
+from sandbox.records import IN_PLACE_CHARS, canonical, digest
 from sandbox.types import AuditError, Execution, Isolation, Job, RunResult, SandboxBroken, Status
 
 ROOT = Path(__file__).parents[2]
@@ -110,11 +111,9 @@ def forge(folder: Path, sequence: int, change: Callable[[dict[str, Any]], None])
         [text] = connection.execute("SELECT body FROM executions WHERE sequence = ?", (sequence,)).fetchone()
     body = json.loads(text)
     change(body)
-    forged = canonical(body)
-    tamper(
-        folder,
-        f"UPDATE executions SET body = '{forged}', hash = '{digest(forged.encode())}' WHERE sequence = {sequence}",
-    )
+    forged, name = canonical(body), digest(canonical(body).encode())
+    quoted = forged.replace("'", "''")
+    tamper(folder, f"UPDATE executions SET body = '{quoted}', hash = '{name}' WHERE sequence = {sequence}")
 
 
 # what is kept
@@ -147,7 +146,40 @@ async def test_a_text_is_stored_once(tmp_path: Path) -> None:
             await audited.run([Job("def f(x): return x", ("1",))] * 3)
         with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
             assert connection.execute("SELECT COUNT(*) FROM executions").fetchone() == (16,)
-            assert connection.execute("SELECT COUNT(*) FROM blobs").fetchone() == (6,)
+            assert connection.execute("SELECT COUNT(*) FROM blobs").fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "'x'",
+        "'\x00\x1b[2J\x7f'",
+        "1" * IN_PLACE_CHARS,
+        "1" * (IN_PLACE_CHARS + 1),
+        "'é'",
+        "'\ud83d' '\ude00'",
+        "'\ud83d\ude00'",
+    ],
+)
+async def test_every_text_comes_back_as_it_was(tmp_path: Path, text: str) -> None:
+    with closing(open_log(tmp_path)) as log:
+        [execution] = await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (text, "1"), entry=text)])
+        reader = AuditReader.open(tmp_path / "run.db")
+        [body] = reader.records("kind = 'execution'")
+        texts = reader.texts()
+        assert reader.execution(body, texts) == execution
+        assert (reader.job(body, texts).inputs, reader.job(body, texts).entry) == ((text, "1"), text)
+    assert verified(tmp_path).findings == ()
+
+
+async def test_a_short_text_stands_in_the_record_and_a_long_one_beside_it(tmp_path: Path) -> None:
+    short, long = "1" * IN_PLACE_CHARS, "1" * (IN_PLACE_CHARS + 1)
+    with closing(open_log(tmp_path)) as log:
+        await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (short, long))])
+        [body] = AuditReader.open(tmp_path / "run.db").records("kind = 'execution'")
+    assert body["inputs"] == [short, {"sha256": digest(long.encode())}]
+    assert digest(long.encode()) in named_blobs(body)
 
 
 async def test_a_label_is_changed_for_one_view_and_the_log_is_shared(tmp_path: Path) -> None:
@@ -170,7 +202,7 @@ async def test_a_sandbox_that_breaks_is_on_record_with_the_program_that_it_ran(t
             await Audited(EchoExecutor(SandboxBroken("gone")), log, Label("solve")).run([Job("bad", ("1",))])
         reader = AuditReader.open(tmp_path / "run.db")
         [body] = reader.records("kind = 'broken'")
-        assert (reader.texts()[body["program"]], reader.texts()[body["failure"]]) == ("bad", "gone")
+        assert (reader.texts()[body["program"]], text_of(body["failure"], {})) == ("bad", "gone")
     assert verified(tmp_path).findings == ()
 
 
