@@ -153,7 +153,7 @@ async def test_a_text_is_stored_once(tmp_path: Path) -> None:
     "text",
     [
         "",
-        "'x'",
+        "'x %s %% %(time)s'",
         "'\x00\x1b[2J\x7f'",
         "1" * IN_PLACE_CHARS,
         "1" * (IN_PLACE_CHARS + 1),
