@@ -54,6 +54,8 @@ PATIENCE_S = 30.0
 """How long another process that writes to the file is waited for."""
 CHECKPOINT_RECORDS = 4000
 """After so many, what SQLite has written ahead (some 20 MB) is copied into the file; that waits for the disk."""
+MOST_AT_ONCE = 200
+"""More records than these would hold up the event loop for longer than a thread costs."""
 MAX_REMEMBERED = 100_000
 """Blob hashes kept in memory, so that a program that runs again and again is not written again and again."""
 
@@ -110,9 +112,10 @@ class AuditLog:
         """Put entries on record in one transaction, in this thread, at once or not at all.
 
         Raises:
-            WouldWait: another process writes, another thread does, or the file is due to be brought up to date.
+            WouldWait: another process writes, another thread does, there are many, or a checkpoint is due.
         """
-        if self._num_unchecked >= CHECKPOINT_RECORDS or not self._turn.acquire(blocking=False):
+        is_short = len(entries) <= MOST_AT_ONCE and self._num_unchecked < CHECKPOINT_RECORDS
+        if not is_short or not self._turn.acquire(blocking=False):
             raise WouldWait
         try:
             with _faults("write"), _busy_is_waiting():

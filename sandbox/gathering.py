@@ -1,7 +1,7 @@
 """Lets records that come shortly after one another share a transaction. Read `Gathering.append`.
 
 A transaction is written in the event loop's own thread: it takes less than handing it to another one, and waits for
-no disk. One that would wait, for another process that writes or for a checkpoint, goes to a thread.
+no disk. One that would wait, for another process that writes or for a checkpoint, goes to a thread, as a long one does.
 """
 
 from __future__ import annotations
