@@ -23,7 +23,7 @@ OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oo
 
 
 class _Wiped:
-    """Memory for bytes that nobody here may look at: reading drops what was there before."""
+    """Memory for bytes that nobody here may look at; its pages are dropped as soon as they were passed on."""
 
     def __init__(self, size: int) -> None:
         self.pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
