@@ -216,7 +216,10 @@ class Pool:
         else:
             running.deaths += 1
         if self._idle_deaths >= MAX_IDLE_DEATHS or self._deaths_in_a_row >= MAX_DEATHS_IN_A_ROW:
-            raise SandboxBroken(f"containers die again and again although they are replaced ({error})") from error
+            raise SandboxBroken(
+                f"Containers die again and again although they are replaced ({error}). "
+                "An image of another version of this package does so: `azr image build` makes it anew."
+            ) from error
 
     def _fail(self, error: SandboxError) -> None:
         self._broken = self._broken or error
