@@ -13,13 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from azr import config as configs
+from azr import configfile
 from azr.assembly import make_executor, make_types
 from azr.bench.plot import draw
 from azr.bench.report import Aside, Report, to_json
 from azr.bench.step import StepFigures, choose, play
 from azr.bench.terminal import show
-from azr.config import Config
+from azr.config import Config, SandboxConfig
 from azr.errors import ConfigError, InputError, RunError
 from sandbox import image as images
 from sandbox.bench import floors, guests, load, machine, programs
@@ -52,7 +52,7 @@ def run_bench(
     overrides: Sequence[str],
 ) -> None:  # fmt: skip
     """Measure, then print a table or one JSON object; with `output` also write JSON and picture there."""
-    config = configs.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"', *overrides])
+    config = configfile.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"', *overrides])
     try:
         rows = programs.read_rows(files)
     except BadPrograms as error:
@@ -183,7 +183,7 @@ def _others(asked: Asked, host: machine.Machine) -> list[tuple[str, Config]]:
         if (backend, runtime) == main or (backend == "docker" and not host.engine):
             continue
         try:
-            config = configs.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"'])
+            config = configfile.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"'])
         except ConfigError:
             continue  # this version has no such backend
         found.append(("/".join(filter(None, (backend, runtime))), config))
@@ -194,7 +194,7 @@ def _image(config: Config) -> str:
     """The image of the floors: the executor's own, made anew when stale, so that what lies here is measured; empty
     where no engine answers and none is needed."""
     sandbox = config.sandbox
-    default = configs.SandboxConfig().image
+    default = SandboxConfig().image
     try:
         return images.ensure(default) if sandbox.image == default else images.require(sandbox.image)
     except EngineUnavailable:

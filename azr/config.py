@@ -1,25 +1,15 @@
-"""Every knob of a run: one frozen tree, read from TOML once. The paper's values are the defaults.
+"""Every knob of a run: one frozen tree, built once. The paper's values are the defaults.
 
-`load(path, overrides)` gives a `Config`; an unknown key is refused with its nearest neighbour, the file and the line.
-Nothing else in the package has defaults for these things.
+`azr.configfile` reads it from TOML. Nothing else in the package has defaults for these things.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-import re
-import tomllib
-from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
-import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, Field
 
-from azr.errors import ConfigError
 from sandbox.types import Limits
 
 Positive = Annotated[int, Field(ge=1)]
@@ -61,6 +51,32 @@ class ModelConfig(Section):
     """CPU threads for torch; 0 leaves torch's own choice."""
     gradient_checkpointing: bool = True
     lora: LoraConfig = LoraConfig()
+
+
+class PolicyConfig(Section):
+    """Who samples and who learns."""
+
+    kind: Literal["local", "openrlhf"] = "local"
+    """`local`: torch in this process. `openrlhf`: Ray, DeepSpeed and vLLM, set up by the table `[openrlhf]`."""
+    rollouts: Literal["transformers", "vllm"] = "transformers"
+    """What the local policy generates with; `vllm` is set up by the table `[vllm]`."""
+
+
+class VllmConfig(Section):
+    """vLLM in this process, beside the local learner."""
+
+    tensor_parallel: Positive = 1
+    """GPUs that one copy of the model is spread over."""
+    memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.45
+    """Share of a GPU's memory for weights and KV cache together (vLLM's `gpu_memory_utilization`)."""
+    cpu_cache_gib: Positive = 1
+    """KV cache where there is no GPU."""
+    max_sequences: Positive = 256
+    """Sequences that are generated at once."""
+    sleep: bool = True
+    """Free the GPU's memory for the learner during the update."""
+    enforce_eager: bool = False
+    """Start faster and generate slower: no CUDA graphs, no compilation."""
 
 
 class SamplingConfig(Section):
@@ -110,6 +126,8 @@ class SelfplayConfig(Section):
     """A proposal that the buffer holds already: treated as any other, rewarded 0, or rejected."""
     train_proposer: bool = True
     """False is the solver-only ablation: proposals are made but not trained on."""
+    overlap: bool = False
+    """Attempt what the gate accepted early while other tasks are still being proposed."""
 
 
 class BufferConfig(Section):
@@ -150,6 +168,8 @@ class LearnerConfig(Section):
     clip_high: Annotated[float, Field(gt=0)] = 0.28
     dual_clip: Annotated[float, Field(gt=1)] = 3.0
     entropy_coef: NonNegative = 0.001
+    importance_cap: NonNegative = 2.0
+    """Upper bound of the weight that corrects for a sampler other than the learner (vLLM); 0 switches it off."""
     kl_coef: NonNegative = 0.0
     """Weight of the KL divergence to the frozen start model; 0 loads no reference."""
     micro_batch_tokens: Positive = 16_384
@@ -178,6 +198,19 @@ class SandboxConfig(Section):
 
     def limits(self) -> Limits:
         return Limits(**self.model_dump(include={field.name for field in fields(Limits)}))
+
+
+class ClusterConfig(Section):
+    """Ray: where it is, and the sandboxes that run on its nodes. Used by `policy.kind = "openrlhf"`."""
+
+    address: str = ""
+    """`auto` or an address joins a running cluster; empty starts Ray on this machine for the run."""
+    sandboxes_per_node: Annotated[int, Field(ge=0)] = 1
+    """Sandbox workers on every node, each with `sandbox.workers` containers or jails; 0: only in the trainer."""
+    cpus_per_sandbox: Annotated[float, Field(gt=0)] = 1.0
+    """CPUs that Ray sets aside for one worker."""
+    jobs_in_flight: Positive = 64
+    """Jobs that one worker is given before it has answered; the rest wait here."""
 
 
 class EvaluationConfig(Section):
@@ -212,7 +245,12 @@ class Config(Section):
 
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Positive = 500
+    policy: PolicyConfig = PolicyConfig()
     model: ModelConfig = ModelConfig()
+    vllm: VllmConfig = VllmConfig()
+    openrlhf: dict[str, Any] = {}
+    """Flags of OpenRLHF's own command, as tables: `[openrlhf.actor]` with `num_nodes = 2` is `--actor.num_nodes 2`."""
+    cluster: ClusterConfig = ClusterConfig()
     sampling: SamplingConfig = SamplingConfig()
     tasks: TasksConfig = TasksConfig()
     selfplay: SelfplayConfig = SelfplayConfig()
@@ -224,124 +262,3 @@ class Config(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     sinks: SinksConfig = SinksConfig()
-
-
-def packaged(name: str) -> Path:
-    """A ready-made config: beside the package in a checkout, inside it when installed."""
-    inside = Path(__file__).parent / "_configs"
-    return (inside if inside.is_dir() else Path(__file__).parent.parent / "configs") / name
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a TOML file with `key.sub=value` overrides on top.
-
-    Raises:
-        ConfigError: no such file, no TOML, an unknown key or an unusable value; the message names file and line.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config {path}: {error}. Ready-made ones lie in configs/.") from error
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
-    return _build(table, overrides, path=path, text=text)
-
-
-def defaults(overrides: Sequence[str] = ()) -> Config:
-    """The paper's values with `key.sub=value` overrides on top.
-
-    Raises:
-        ConfigError: an unknown key or an unusable value.
-    """
-    return _build({}, overrides, path=Path("defaults"), text="")
-
-
-def parse_override(override: str) -> tuple[str, Any]:
-    """`learner.learning_rate=3e-4` -> its key and its value read as TOML, or as a string where that fails.
-
-    Raises:
-        ConfigError: there is no `=`.
-    """
-    key, equals, value = override.partition("=")
-    if not equals or not key.strip():
-        raise ConfigError(f"--set {override}: write it as key.sub=value, for example --set learner.learning_rate=3e-4")
-    try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
-
-
-def dump(config: Config) -> str:
-    """The resolved config as TOML; `load` gives the same config back."""
-    return tomli_w.dumps(json.loads(config.model_dump_json()))
-
-
-def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
-    """Every dotted key of the tree."""
-    for name, info in section.model_fields.items():
-        kind = info.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from known_keys(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _set(table: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        inner = table.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise ConfigError(f"--set {key}: {parent} is a value, not a table")
-        table = cast(dict[str, Any], inner)
-    table[last] = value
-
-
-def _build(table: dict[str, Any], overrides: Sequence[str], *, path: Path, text: str) -> Config:
-    origins: dict[str, str] = {}
-    for override in overrides:
-        key, value = parse_override(override)
-        _set(table, key, value)
-        origins[key] = f"--set {override}"
-    try:
-        return Config.model_validate(table)
-    except ValidationError as error:
-        lines = [_explain(detail, path=path, text=text, origins=origins) for detail in error.errors()]
-        raise ConfigError("\n".join(lines)) from None
-
-
-def _explain(detail: ErrorDetails, *, path: Path, text: str, origins: dict[str, str]) -> str:
-    key = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
-    where = origins.get(key) or f"{path}{_line_of(text, key)}"
-    if detail["type"] != "extra_forbidden":
-        return f"{where}: {key} = {detail['input']!r}: {detail['msg']}"
-    return f"{where}: there is no key `{key}`{_nearest(key)}"
-
-
-def _nearest(key: str) -> str:
-    """The known key that the wrong one most likely means: the same table first, then the same last name elsewhere."""
-    keys = list(known_keys())
-    close = difflib.get_close_matches(key, [*keys, *Config.model_fields], n=1, cutoff=0.75)
-    if not close:
-        last_names = {known.rsplit(".", 1)[-1]: known for known in keys}
-        close = [last_names[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last_names, n=1, cutoff=0.6)]
-    if not close:
-        return "; azr/config.py lists them all"
-    return f"; did you mean `{close[0]}`?"
-
-
-def _line_of(text: str, key: str) -> str:
-    """`:12`, the line that sets the key; empty where it cannot be told."""
-    *parents, last = key.split(".")
-    table: list[str] = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        header = re.match(r"\s*\[\s*([^\]]+?)\s*\]", line)
-        if header:
-            table = header[1].split(".")
-            if table == [*parents, last]:
-                return f":{number}"
-        assigned = re.match(r"\s*([\w.\-\"]+)\s*=", line)
-        if assigned and [*table, *assigned[1].replace('"', "").split(".")] == [*parents, last]:
-            return f":{number}"
-    return ""

@@ -14,8 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from azr import config as configs
+from azr import configfile
 from azr.assembly import make_executor
+from azr.config import SandboxConfig
 from azr.errors import AzrError
 from azr.runs.printable import printable
 from sandbox.checks.check import Verdict
@@ -26,7 +27,7 @@ ALL = (("docker", ""), ("docker", "runsc"), ("jail", ""))
 """Backend and runtime of every isolation that there is; the empty one is the default."""
 COLORS = {Verdict.OK: "green", Verdict.WEAK: "yellow", Verdict.FAILED: "bold red"}
 FAILED, CANNOT_START = 1, 2
-Make = Callable[[configs.SandboxConfig], Executor]
+Make = Callable[[SandboxConfig], Executor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,13 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
 def _examined(backend: str, runtime: str, overrides: Sequence[str], make: Make) -> Outcome:
     named = [f'sandbox.backend="{backend}"', *([f'sandbox.runtime="{runtime}"'] if runtime else [])]
     try:
-        config = configs.defaults([*named, *overrides])
+        config = configfile.defaults([*named, *overrides])
         return asyncio.run(_report(config.sandbox, make))
     except (AzrError, SandboxError) as error:
         return NotStarted(backend, runtime, str(error))
 
 
-async def _report(sandbox: configs.SandboxConfig, make: Make) -> Report:
+async def _report(sandbox: SandboxConfig, make: Make) -> Report:
     async with make(sandbox) as executor:
         findings = await examine(executor)
         return Report(sandbox.backend, sandbox.runtime, executor.isolation, tuple(findings))

@@ -15,7 +15,7 @@ from rich.progress import MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as LineProgress
 from rich.table import Table
 
-from azr import config as configs
+from azr import configfile
 from azr.assembly import make_executor, make_game, make_policy, make_types, sampler
 from azr.config import Config
 from azr.errors import ConfigError, InputError
@@ -45,7 +45,7 @@ errors = Console(stderr=True)
 def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence[str], resume: bool) -> int:
     """Train as the config says; returns the exit code."""
     _show_warnings()
-    config = configs.load(config_path, overrides)
+    config = configfile.load(config_path, overrides)
     folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
     if not resume:
         RunDirectory.require_new(folder)
@@ -169,11 +169,11 @@ def run_evaluation(
 def _evaluation_config(model: str, config: Path | None, overrides: Sequence[str]) -> Config:
     """The run's own config, or the given one (else nano's) with this model."""
     if is_run(model):
-        return configs.load(Path(model) / "config.toml", overrides)
+        return configfile.load(Path(model) / "config.toml", overrides)
     if config is not None:
-        return configs.load(config, [f'model.path="{model}"', *overrides])
+        return configfile.load(config, [f'model.path="{model}"', *overrides])
     if model == "nano":
-        return configs.load(configs.packaged("nano.toml"), overrides)
+        return configfile.load(configfile.packaged("nano.toml"), overrides)
     raise ConfigError(f"{model} is no run directory; to evaluate a model give its --config as well")
 
 
@@ -243,7 +243,7 @@ def run_verify(source: Path, target: Path, *, backend: str, overrides: Sequence[
 
 
 def _model_free_config(backend: str, overrides: Sequence[str]) -> Config:
-    return configs.defaults([f'sandbox.backend="{backend}"', *overrides])
+    return configfile.defaults([f'sandbox.backend="{backend}"', *overrides])
 
 
 async def _lines(

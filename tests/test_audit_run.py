@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from azr import config as configs
+from azr import configfile
 from azr.assembly import make_game
 from azr.audit.reverify import Key, LogExecutor, NotOnRecord, key
 from azr.cli import app
@@ -61,7 +61,7 @@ def audited(
     """A session whose executions are on record, in a run directory that `azr audit` can read."""
     bare = session(folder, *SETTINGS, *settings)
     policy = policy or script()
-    (folder / "config.toml").write_text(configs.dump(bare.config))
+    (folder / "config.toml").write_text(configfile.dump(bare.config))
     with closing(log or AuditLog.open(folder / "run.db")) as opened, closing(bare.store):
         executor = Audited(InProcessExecutor(), opened, Label("train"))
         game = make_game(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from azr.config import Config, dump, known_keys, load, parse_override
+from azr.config import Config
+from azr.configfile import dump, known_keys, load, parse_override
 from azr.errors import ConfigError
 
 
@@ -143,7 +144,7 @@ def test_the_dump_states_every_key() -> None:
     def keys(inner: dict[str, object], prefix: str = "") -> list[str]:
         found: list[str] = []
         for name, value in inner.items():
-            found += keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]  # pyright: ignore[reportUnknownArgumentType]  # TOML
+            found += keys(value, f"{prefix}{name}.") if value and isinstance(value, dict) else [prefix + name]  # pyright: ignore[reportUnknownArgumentType]  # TOML
         return found
 
     assert sorted(keys(table)) == sorted(known_keys())

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from azr.config import Config, known_keys, load
+from azr.config import Config
+from azr.configfile import known_keys, load
 
 FOLDER = Path(__file__).parents[1] / "configs"
 FILES = sorted(FOLDER.glob("*.toml"))

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from azr import launch
-from azr.config import SandboxConfig, packaged
+from azr.config import SandboxConfig
+from azr.configfile import packaged
 from azr.doctor import NotStarted, Outcome, Report, exit_code, run_doctor, show
 from sandbox.checks.check import Verdict
 from sandbox.doctor import Finding, IsolationTooWeak

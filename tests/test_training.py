@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from azr import config as configs
+from azr import configfile
 from azr.assembly import make_game, make_types
 from azr.config import Config
 from azr.policies.scripted import ScriptedPolicy
@@ -62,7 +62,7 @@ def session(
     executor: InProcessExecutor | None = None,
     must_stop: Callable[[], bool] = lambda: False,
 ) -> Session:
-    config: Config = configs.defaults([*SETTINGS, *settings])
+    config: Config = configfile.defaults([*SETTINGS, *settings])
     policy = ScriptedPolicy(answers(seed=1))
     folder.mkdir(exist_ok=True)
     game = make_game(

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from azr import config as configs
+from azr import configfile
 from azr.assembly import make_executor, make_types
 from azr.audit.export import write_jsonl, write_parquet
 from azr.audit.listing import Filters, chosen, details, list_row, list_table
@@ -157,7 +157,7 @@ def _mismatch_table(found: Reverified) -> Table:
 def _config(run: Path, overrides: Sequence[str]) -> Config:
     """The run's own config, or the defaults for a log that is not a run's."""
     file = run / "config.toml"
-    return configs.load(file, overrides) if file.is_file() else configs.defaults(overrides)
+    return configfile.load(file, overrides) if file.is_file() else configfile.defaults(overrides)
 
 
 def _say(text: str) -> None:

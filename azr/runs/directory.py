@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from azr import config as configs
+from azr import configfile
 from azr.config import Config
 from azr.errors import ConfigError, RunError
 from azr.runs.files import disk_faults, write_atomically
@@ -101,7 +101,7 @@ class RunDirectory:
             RunError: it cannot be read by this version.
         """
         try:
-            return configs.load(self.path / "config.toml")
+            return configfile.load(self.path / "config.toml")
         except ConfigError as error:
             raise RunError(f"the run's own config cannot be read: {error}") from error
 
@@ -144,7 +144,7 @@ class RunDirectory:
         self._take_lock()
         try:
             with disk_faults(f"write to the run directory {self.path}"):
-                write_atomically(self.path / "config.toml", configs.dump(config).encode("utf-8"))
+                write_atomically(self.path / "config.toml", configfile.dump(config).encode("utf-8"))
                 self.checkpoints.mkdir(exist_ok=True)
                 self._log = _log_to(self.log)
         except BaseException:
@@ -191,7 +191,7 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def _first_difference(stored: Config, given: Config) -> str:
-    for key in configs.known_keys():
+    for key in configfile.known_keys():
         if not key.startswith(MAY_CHANGE) and _value(stored, key) != _value(given, key):
             return key
     return ""

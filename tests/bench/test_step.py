@@ -11,7 +11,8 @@ from azr.bench.counting import Counting
 from azr.bench.report import Judgement, figures, to_json
 from azr.bench.step import choose, proposal_reply
 from azr.benchmarking import Asked, measure
-from azr.config import SelfplayConfig, defaults
+from azr.config import SelfplayConfig
+from azr.configfile import defaults
 from azr.tasks.registry import make_task_types
 from sandbox import Job
 from sandbox.bench import programs
