@@ -24,10 +24,17 @@ class Sampling:
     """Completions a prompt."""
     thinking: Thinking = "free"
     """For evaluation: `off` closes the thought at once, `forced` keeps the first token from closing it."""
+    stream: str = ""
+    """Names the random stream, so that what is drawn does not depend on the order of calls; empty: the call's count."""
 
 
 class Policy(Protocol):
     """The language model being trained: something to sample from that also learns."""
+
+    @property
+    def batches_continuously(self) -> bool:
+        """Whether many small `generate` calls at once are as fast as one large one."""
+        ...
 
     async def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in the order of the prompts.

@@ -57,6 +57,10 @@ class LocalPolicy:
         self._learner = Learner(self._loaded.model, learner, temperature=sampling.temperature, reference=reference)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="policy")
 
+    @property
+    def batches_continuously(self) -> bool:
+        return False
+
     async def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
         """`num_samples` completions for each prompt, in the order of the prompts.
 
@@ -66,8 +70,9 @@ class LocalPolicy:
             PolicyError: a prompt is empty, the memory is too small, or the logits are not finite.
         """
         counters = self._counters
-        self._counters = counters._replace(generate_calls=counters.generate_calls + 1)
-        stream = partial(random_stream, counters.seed, f"generate {counters.generate_calls}")
+        if not sampling.stream:
+            self._counters = counters._replace(generate_calls=counters.generate_calls + 1)
+        stream = partial(random_stream, counters.seed, f"generate {sampling.stream or counters.generate_calls}")
         return await self._in_thread(partial(self._generate, list(prompts), sampling, stream=stream))
 
     def count_tokens(self, text: str) -> int:

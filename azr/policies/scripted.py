@@ -30,6 +30,10 @@ class ScriptedPolicy:
         self.num_updates = 0
         """Updates so far, those before a `load` included."""
 
+    @property
+    def batches_continuously(self) -> bool:
+        return False
+
     async def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
         """The script's replies, cut to the token limit; every token has logprob 0."""
         self.prompts.extend(prompts)
