@@ -1,0 +1,226 @@
+"""Our config as the command line of OpenRLHF's own `train_ppo_ray`.
+
+Every flag has one owner. What this package's config decides is derived from it and cannot be said twice; what only
+OpenRLHF knows (nodes, GPUs, engines, ZeRO, packing) comes from the table `[openrlhf]` as it stands: `[openrlhf.actor]`
+with `num_nodes = 2` is `--actor.num_nodes 2`. `arguments.py` has OpenRLHF's own parser read the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+from azr.config import Config
+from azr.errors import ConfigError
+
+Where = Callable[[str], str]
+"""A key of our config -> the place in the file that sets it, such as `run.toml:12: `; empty where it is not known."""
+Value = str | int | float | bool | Sequence[str | int | float]
+
+REWARD_URL = "azr"
+"""Not asked for anything: a reward URL keeps OpenRLHF from loading a reward model."""
+REFUSED = {
+    "reward": "rewards come from the sandbox",
+    "critic": "advantages have a baseline a cell and no critic",
+    "eval": "the table [evaluation] says what is evaluated",
+    "data": "prompts come from self-play; the table [sampling] bounds their length",
+    "ckpt": "checkpoints lie in the run directory; the table [checkpoint] says how often and how many",
+    "logger": "the table [sinks] says where metrics go",
+    "algo": "the tables [advantage] and [learner] say what is learned from",
+    "ds.lora": "its weight sync does not know adapters; policy.kind = \"local\" with model.lora trains them",
+    "ds.load_in_4bit": "it trains adapters only, and its weight sync does not know them",
+    "ds.use_universal_ckpt": "a checkpoint of this run is not one",
+    "actor.muon": "the learner is AdamW",
+    "actor.min_lr_ratio": "the learning rate is constant after its warm-up",
+    "actor.eps_clip": "learner.clip_low and learner.clip_high say it",
+    "actor.freeze_visual_encoder": "this package trains on text",
+    "train.agent_func_path": "self-play takes its place",
+    "train.async": "the loop is synchronous; selfplay.overlap lets the sandbox work meanwhile",
+    "train.partial_rollout_enable": "the loop is synchronous; selfplay.overlap lets the sandbox work meanwhile",
+    "train.num_episodes": "`steps` says how long a run is",
+    "train.enable_ema": "the run would export other weights than those it plays with",
+    "train.ema_beta": "the run would export other weights than those it plays with",
+    "rollout.vllm_generate_batch_size": "every prompt of a stage is asked at once",
+    "local_rank": "Ray sets it",
+    "use_ms": "model.path says where the model is",
+}  # fmt: skip
+"""Flags, or beginnings of flags, that a run has no use for, and why."""
+
+
+class Derived(NamedTuple):
+    """A flag's value and the key of our config that it follows from."""
+
+    value: Value
+    key: str
+
+
+def flags(config: Config, *, folders: Mapping[str, str] | None = None, where: Where = lambda key: "") -> list[str]:
+    """The command line; `folders` are flags that only the caller knows, such as `ckpt.path`.
+
+    Raises:
+        ConfigError: `[openrlhf]` says what another table says, or the config asks for what OpenRLHF cannot do.
+    """
+    require_possible(config, where=where)
+    ours = derived(config)
+    given = dict(flatten(config.openrlhf))
+    for flag, value in given.items():
+        _require_free(flag, value, ours, where=where)
+    values: dict[str, Value] = {**_defaults(config), **given, **{flag: one.value for flag, one in ours.items()}}
+    return [word for flag, value in {**values, **(folders or {})}.items() for word in _spelled(flag, value)]
+
+
+def derived(config: Config) -> dict[str, Derived]:
+    """Every flag that our config decides; in its order."""
+    sampling, model = config.sampling, config.model
+    return {
+        "actor.model_name_or_path": Derived(_model(model.path), "model.path"),
+        "ds.param_dtype": Derived("bf16", "model.dtype"),
+        "actor.gradient_checkpointing_enable": Derived(model.gradient_checkpointing, "model.gradient_checkpointing"),
+        "train.seed": Derived(config.seed, "seed"),
+        "rollout.temperature": Derived(sampling.temperature, "sampling.temperature"),
+        "rollout.top_p": Derived(sampling.top_p, "sampling.top_p"),
+        "rollout.max_new_tokens": Derived(sampling.max_new_tokens, "sampling.max_new_tokens"),
+        "data.max_len": Derived(sampling.max_prompt_tokens + sampling.max_new_tokens, "sampling.max_prompt_tokens"),
+        "rollout.batch_size": Derived(samples_per_step(config), "selfplay.proposals_per_type"),
+        "rollout.n_samples_per_prompt": Derived(1, "selfplay.group_size"),
+        "train.batch_size": Derived(samples_per_update(config), "learner.updates_per_step"),
+        "train.max_epochs": Derived(1, "learner.updates_per_step"),
+        "reward.remote_url": Derived(REWARD_URL, "sandbox"),
+        **_learner(config),
+    }
+
+
+def _learner(config: Config) -> dict[str, Derived]:
+    learner, cap = config.learner, config.learner.importance_cap
+    found = {
+        "algo.advantage.estimator": Derived("reinforce", "advantage.estimator"),
+        "actor.optim": Derived("adam", "learner"),
+        "actor.adam.lr": Derived(learner.learning_rate, "learner.learning_rate"),
+        "actor.adam.betas": Derived(learner.betas, "learner.betas"),
+        "actor.adam.weight_decay": Derived(learner.weight_decay, "learner.weight_decay"),
+        "actor.lr_scheduler": Derived(
+            "constant_with_warmup" if learner.warmup_steps else "constant", "learner.warmup_steps"
+        ),
+        "actor.lr_warmup_ratio": Derived(_warmup_ratio(config), "learner.warmup_steps"),
+        "actor.max_norm": Derived(learner.max_grad_norm, "learner.max_grad_norm"),
+        "actor.eps_clip_low_high": Derived((learner.clip_low, learner.clip_high), "learner.clip_low"),
+        "actor.dual_clip": Derived(learner.dual_clip, "learner.dual_clip"),
+        "actor.policy_loss_type": Derived("ppo", "learner"),
+        "actor.loss_agg_mode": Derived("token-mean", "learner"),
+        "actor.entropy_coef": Derived(learner.entropy_coef, "learner.entropy_coef"),
+        "algo.kl.init_coef": Derived(learner.kl_coef, "learner.kl_coef"),
+        "algo.advantage.is_correction_level": Derived("token" if cap else "off", "learner.importance_cap"),
+        "train.max_tokens_per_gpu": Derived(learner.micro_batch_tokens, "learner.micro_batch_tokens"),
+    }
+    if cap:
+        found["algo.advantage.is_correction_mode"] = Derived("clip", "learner.importance_cap")
+        found["algo.advantage.is_correction_threshold"] = Derived((cap,), "learner.importance_cap")
+    if learner.kl_coef:
+        found["algo.kl.use_loss"] = Derived(True, "learner.kl_coef")
+        found["algo.kl.estimator"] = Derived("k3", "learner.kl_coef")
+    return found
+
+
+def samples_per_step(config: Config) -> int:
+    """Most training samples that a step can have; the adapter fills a smaller step up with samples of weight 0."""
+    proposals = len(config.tasks.types) * config.selfplay.proposals_per_type
+    answers = config.selfplay.group_size if config.selfplay.solver_batch == "attempts" else 1
+    return proposals * (answers + config.selfplay.train_proposer)
+
+
+def samples_per_update(config: Config) -> int:
+    """Training samples of one optimizer step."""
+    return samples_per_step(config) // config.learner.updates_per_step
+
+
+def optimizer_steps(config: Config) -> int:
+    """Of the whole run: the horizon of the learning rate's schedule."""
+    return config.steps * config.learner.updates_per_step
+
+
+def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
+    """`{"actor": {"num_nodes": 2}}` -> `actor.num_nodes`, 2."""
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from flatten(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def require_possible(config: Config, *, where: Where) -> None:
+    """Refuse what the config asks for and OpenRLHF cannot do.
+
+    Raises:
+        ConfigError: names the key and what works.
+    """
+    if config.model.lora.rank:
+        raise ConfigError(
+            f"{where('model.lora.rank')}model.lora.rank = {config.model.lora.rank}: OpenRLHF's weight sync does not "
+            'know adapters; set model.lora.rank = 0, or policy.kind = "local" to train adapters on one GPU'
+        )
+    if config.model.dtype == "float32":
+        raise ConfigError(
+            f"{where('model.dtype')}model.dtype = 'float32': OpenRLHF's vLLM engines are bfloat16 and the weight sync "
+            'refuses any other dtype; set model.dtype = "bfloat16" or "auto"'
+        )
+    samples, updates = samples_per_step(config), config.learner.updates_per_step
+    if samples % updates:
+        nearest = min((n for n in range(1, samples + 1) if samples % n == 0), key=lambda n: (abs(n - updates), n))
+        raise ConfigError(
+            f"{where('learner.updates_per_step')}learner.updates_per_step = {updates} does not divide a step's "
+            f"{samples} samples; the nearest that does is {nearest}"
+        )
+
+
+def _require_free(flag: str, value: Value, ours: Mapping[str, Derived], *, where: Where) -> None:
+    place = f"{where('openrlhf.' + flag)}openrlhf.{flag} = {value!r}"
+    if flag in ours:
+        one = ours[flag]
+        if not _same(value, one.value):
+            raise ConfigError(
+                f"{place} contradicts `{one.key}`, from which --{flag} {_shown(one.value)} follows; set `{one.key}` "
+                "and leave this line out"
+            )
+        return
+    for beginning, reason in REFUSED.items():
+        if flag == beginning or flag.startswith((f"{beginning}.", f"{beginning}_")):
+            raise ConfigError(f"{place} has no use here: {reason}; leave this line out")
+
+
+def _defaults(config: Config) -> dict[str, Value]:
+    """What [openrlhf] may say otherwise: a reference model is spread as the actor is."""
+    actor = cast("Mapping[str, Value]", config.openrlhf.get("actor", {}))
+    if not config.learner.kl_coef:
+        return {}
+    return {f"ref.{name}": actor[name] for name in ("num_nodes", "num_gpus_per_node") if name in actor}
+
+
+def _warmup_ratio(config: Config) -> float:
+    """OpenRLHF rounds ratio x steps up, so that half a step less gives exactly `warmup_steps`."""
+    warmup = config.learner.warmup_steps
+    return (warmup - 0.5) / optimizer_steps(config) if warmup else 0.0
+
+
+def _model(path: str) -> str:
+    from azr.policies.loading import resolve_path  # needs torch, which nothing else here does
+
+    return resolve_path(path)
+
+
+def _same(given: Value, ours: Value) -> bool:
+    if isinstance(given, list | tuple) and isinstance(ours, list | tuple):
+        return list(given) == list(ours)
+    return given == ours and isinstance(given, bool) == isinstance(ours, bool)
+
+
+def _shown(value: Value) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _spelled(flag: str, value: Value) -> list[str]:
+    """`True` is the flag alone, `False` nothing, a list several words."""
+    if isinstance(value, bool):
+        return [f"--{flag}"] if value else []
+    if isinstance(value, list | tuple):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}", str(value)]
