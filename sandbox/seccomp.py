@@ -113,11 +113,12 @@ class Rule:
     error: int = errno.EPERM
 
 
-IDENTITY_CHANGES = (
+GVISOR_ONLY = (
+    Rule("pselect", Action.ALLOW),
     *(Rule(name, Action.ALLOW) for name in ("setresuid", "setresgid", "setgroups")),
     Rule("prctl", Action.ALLOW, (Is(0, PR_CAPBSET_DROP),)),
 )
-"""Under gVisor the supervisor gives each program another user."""
+"""Under gVisor the supervisor gives each program another user; `pselect` is its name for pselect6."""
 
 
 def rules(machine: str | None = None) -> tuple[Rule, ...]:
@@ -147,7 +148,7 @@ def allowed_calls() -> tuple[str, ...]:
 def docker_profile(machine: str | None = None, *, for_gvisor: bool = False) -> str:
     """The filter as Docker and the OCI runtimes read it, in one canonical JSON text."""
     name = supported(machine)
-    listed = [*map(_in_gvisor_words, rules(name)), *IDENTITY_CHANGES] if for_gvisor else rules(name)
+    listed = [*map(_in_gvisor_words, rules(name)), *GVISOR_ONLY] if for_gvisor else rules(name)
     profile = {
         "defaultAction": Action.REFUSE,
         "defaultErrnoRet": errno.EPERM,

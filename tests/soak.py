@@ -205,6 +205,16 @@ def footprint(supervisors: Sequence[int]) -> Footprint:
     )
 
 
+async def settled(executor: Executor) -> tuple[list[int], Footprint]:
+    """The supervisors and the footprint; once more where one was replaced meanwhile."""
+    while True:
+        supervisors = guests.pids(executor)
+        try:
+            return supervisors, footprint(supervisors)
+        except FileNotFoundError:
+            await asyncio.sleep(0.1)
+
+
 def descriptors(process: int) -> int:
     return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
@@ -283,10 +293,9 @@ async def measured(executor: Executor, plan: Plan, tally: Tally, rng: random.Ran
     at_first, own_at_first = descriptors(os.getpid()), belongings()
     async with executor:
         await soak(executor, Plan(min(plan.batch, plan.runs), plan.batch, plan.hostile), tally, rng)
-        before = footprint(guests.pids(executor))
+        _, before = await settled(executor)
         await soak(executor, plan, tally, rng)
-        supervisors = guests.pids(executor)
-        after = footprint(supervisors)
+        supervisors, after = await settled(executor)
     gc.collect()
     left = sorted(belongings() - own_at_first)
     if not own_at_first:

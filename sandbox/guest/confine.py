@@ -71,7 +71,8 @@ def enter(request: Request, result_fd: int, output_fd: int) -> None:
     os.closerange(FIRST_OTHER_FD, MAX_OPEN_FDS)
     _set_limit(resource.RLIMIT_NOFILE, request.open_files)
     _set_limit(resource.RLIMIT_NPROC, request.processes + OWN_PROCESSES)
-    _set_limit(resource.RLIMIT_CPU, -(-request.cpu_ms * (request.inputs or 1) // 1000))
+    cpu_s = -(-request.cpu_ms * (request.inputs or 1) // 1000)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # the first ends it by SIGXCPU, which says why
     _set_limit(resource.RLIMIT_AS, _Place.space_bytes + request.memory_mib * 1024 * 1024)
     if _Place.user:
         os.setresgid(_Place.user, _Place.user, _Place.user)

@@ -68,6 +68,12 @@ def test_every_way_to_end_has_its_status(sandboxed: Running, program: str, statu
     assert sandboxed.call(program, limits=limits).status is status
 
 
+@pytest.mark.parametrize("first", ["", "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\n"])
+def test_a_program_that_the_kernel_ends_for_its_cpu_time_timed_out(sandboxed: Running, first: str) -> None:
+    execution = sandboxed.call(f"{first}def f():\n while True: pass", limits=Limits(wall_s=9.0, cpu_s=1.0))
+    assert execution.status is Status.TIMEOUT
+
+
 def test_a_program_is_over_one_second_after_its_limit(sandboxed: Running) -> None:
     started = time.monotonic()
     execution = sandboxed.call("def f():\n while True: pass", limits=Limits(wall_s=0.5))
