@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
@@ -16,25 +15,22 @@ from rich.progress import Progress as LineProgress
 from rich.table import Table
 
 from azr import configfile
-from azr.assembly import make_executor, make_game, make_policy, make_types, sampler
+from azr.assembly import make_executor, make_policy, make_types, sampler
 from azr.config import Config
-from azr.errors import ConfigError, InputError
+from azr.errors import ConfigError
 from azr.evaluation.heldout import Score, evaluate, load_tasks
 from azr.jsonlines import process
 from azr.modelfree import Exec, Validate, Verify
-from azr.policies.base import Policy, Thinking
+from azr.policies.base import Thinking
+from azr.running import played, train_run
 from azr.runs.checkpoint import Checkpoint, CheckpointStore
 from azr.runs.directory import LOGGERS, OneLineFormatter, RunDirectory
-from azr.runs.metrics import MetricsLog
+from azr.runs.history import History
 from azr.runs.metrics import read as read_metrics
 from azr.runs.progress import Progress
-from azr.runs.sinks import open_sinks
-from azr.runs.store import RunStore
 from azr.runs.summary import summary
-from azr.training import Session, train
 from azr.types import Task
 from sandbox.audit import Audited, AuditLog, Label
-from sandbox.doctor import require_isolation
 from sandbox.types import Executor
 
 INTERRUPTED = 130
@@ -49,7 +45,8 @@ def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence
     folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
     if not resume:
         RunDirectory.require_new(folder)
-    return asyncio.run(_train(config, folder, resume=resume))
+    done = asyncio.run(_train(config, folder, resume=resume))
+    return _conclude(folder, done=done, config=config)
 
 
 def _show_warnings() -> None:
@@ -62,68 +59,10 @@ def _show_warnings() -> None:
 
 
 async def _train(config: Config, folder: Path, *, resume: bool) -> int:
-    task_types = make_types(config)
-    held_out = _played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
-    async with make_executor(config.sandbox) as executor:
-        await require_isolation(executor)
-        policy = make_policy(config)
-        game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
-        make_run = RunDirectory.resume if resume else RunDirectory.create
-        with make_run(folder, config) as run, _interruptible() as must_stop:
-            history = read_metrics(run.metrics) if resume else []
-            with (
-                Progress(str(folder), history=history, console=console) as progress,
-                closing(AuditLog.open(run.database)) as audit,
-            ):
-                session = Session(
-                    config=config,
-                    game=replace(game, executor=Audited(executor, audit, Label("train"))),
-                    policy=policy,
-                    evaluation_tasks=held_out,
-                    metrics=MetricsLog(run.metrics, open_sinks(config.sinks, folder)),
-                    store=RunStore.open(run.database),
-                    checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
-                    watcher=progress,
-                    must_stop=must_stop,
-                    audit=audit,
-                )
-                done = await train(session)
-                session.metrics.close()
-                session.store.close()
-        _export(policy, folder)
-    return _conclude(folder, done=done, config=config)
+    def watch(history: History) -> Progress:
+        return Progress(str(folder), history=history, console=console)
 
-
-@contextmanager
-def _interruptible() -> Generator[Callable[[], bool]]:
-    """The first Ctrl-C asks the loop to stop after the step; the second one breaks off."""
-    asked: list[int] = []
-    task = asyncio.current_task()
-
-    def on_signal() -> None:
-        asked.append(1)
-        if len(asked) == 1:
-            errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
-        elif task is not None:
-            task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    try:
-        yield lambda: bool(asked)
-    except asyncio.CancelledError:
-        raise KeyboardInterrupt from None
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-
-
-def _export(policy: Policy, folder: Path) -> None:
-    """The policy as it is now, in the form that `transformers` loads."""
-    target = folder / "model"
-    target.mkdir(exist_ok=True)
-    policy.export(target)
+    return await train_run(config, folder, resume=resume, load_policy=lambda: make_policy(config), watch=watch)
 
 
 def _conclude(folder: Path, *, done: int, config: Config) -> int:
@@ -155,7 +94,7 @@ def run_evaluation(
     name = tasks or settings.evaluation.tasks
     if not name:
         raise ConfigError("which tasks? give --tasks nano, --tasks FILE, or a config with evaluation.tasks")
-    held_out = _played(settings, load_tasks(name))
+    held_out = played(settings, load_tasks(name))
     checkpoint = (
         CheckpointStore(Path(model) / "checkpoints", settings.checkpoint.keep).latest() if is_run(model) else None
     )
@@ -180,14 +119,6 @@ def _evaluation_config(model: str, config: Path | None, overrides: Sequence[str]
 def is_run(path: str) -> bool:
     """Whether a run directory lies there."""
     return (Path(path) / "config.toml").is_file()
-
-
-def _played(config: Config, tasks: list[Task]) -> list[Task]:
-    """The tasks of the types that the config plays."""
-    played = [task for task in tasks if task.task_type in config.tasks.types]
-    if not played:
-        raise InputError(f"no evaluation task is of a type that is played: {', '.join(config.tasks.types)}")
-    return played
 
 
 async def _evaluate(

@@ -35,7 +35,18 @@ MAY_IMPORT = {
     "bench": {"prompts", "selfplay", "tasks", "config", "sandbox"},
 }
 """By room of azr; NOUNS come on top for all but the first three. Rooms of the composition roots are not listed."""
-ROOTS = {"cli", "launch", "assembly", "training", "audit", "benchmarking", "doctor", "attack_report"}
+ROOTS = {
+    "cli",
+    "launch",
+    "running",
+    "distributed",
+    "assembly",
+    "training",
+    "audit",
+    "benchmarking",
+    "doctor",
+    "attack_report",
+}
 """They join the rooms and may import all of them; no room may import them."""
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate"}
 HEAVY_ROOMS = {"rl", "policies", "nano"}

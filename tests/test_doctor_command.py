@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from azr import launch
+from azr import launch, running
 from azr.config import SandboxConfig
 from azr.configfile import packaged
 from azr.doctor import NotStarted, Outcome, Report, exit_code, run_doctor, show
@@ -118,7 +118,7 @@ def test_the_table_fits_its_terminal(width: int) -> None:
 
 
 def test_training_refuses_to_start_behind_a_weak_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "make_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
+    monkeypatch.setattr(running, "make_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
     with pytest.raises(IsolationTooWeak, match="network, TCP: no route required"):
         launch.run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
     assert not (tmp_path / "run").exists()
