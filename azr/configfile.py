@@ -73,6 +73,14 @@ def dump(config: Config) -> str:
     return tomli_w.dumps(json.loads(config.model_dump_json()))
 
 
+def place_of(path: Path, key: str) -> str:
+    """`run.toml:12`, the line that sets the key; the file alone where no line does."""
+    try:
+        return f"{path}{_line_of(path.read_text(encoding='utf-8'), key)}"
+    except (OSError, UnicodeDecodeError):
+        return str(path)
+
+
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
     """Every dotted key of the tree."""
     for name, info in section.model_fields.items():

@@ -26,6 +26,11 @@ class AzrError(Exception):
 class ConfigError(AzrError):
     """A config file or override cannot be used; names the key and its nearest neighbour."""
 
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+        """The key at fault, for whoever knows the file; empty where there is none."""
+
 
 class PolicyError(AzrError):
     """A model cannot be loaded, sampled from or updated."""

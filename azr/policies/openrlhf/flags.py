@@ -7,14 +7,13 @@ with `num_nodes = 2` is `--actor.num_nodes 2`. `arguments.py` has OpenRLHF's own
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, cast
 
-from azr.config import Config
+from azr.config import Config, VllmConfig
 from azr.errors import ConfigError
+from azr.sizing.topology import flatten
 
-Where = Callable[[str], str]
-"""A key of our config -> the place in the file that sets it, such as `run.toml:12: `; empty where it is not known."""
 Value = str | int | float | bool | Sequence[str | int | float]
 
 REWARD_URL = "azr"
@@ -54,17 +53,17 @@ class Derived(NamedTuple):
     key: str
 
 
-def flags(config: Config, *, folders: Mapping[str, str] | None = None, where: Where = lambda key: "") -> list[str]:
+def flags(config: Config, *, folders: Mapping[str, str] | None = None) -> list[str]:
     """The command line; `folders` are flags that only the caller knows, such as `ckpt.path`.
 
     Raises:
         ConfigError: `[openrlhf]` says what another table says, or the config asks for what OpenRLHF cannot do.
     """
-    require_possible(config, where=where)
+    require_possible(config)
     ours = derived(config)
-    given = dict(flatten(config.openrlhf))
+    given: dict[str, Value] = dict(flatten(config.openrlhf))
     for flag, value in given.items():
-        _require_free(flag, value, ours, where=where)
+        _require_free(flag, value, ours)
     values: dict[str, Value] = {**_defaults(config), **given, **{flag: one.value for flag, one in ours.items()}}
     return [word for flag, value in {**values, **(folders or {})}.items() for word in _spelled(flag, value)]
 
@@ -138,16 +137,7 @@ def optimizer_steps(config: Config) -> int:
     return config.steps * config.learner.updates_per_step
 
 
-def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Value]]:
-    """`{"actor": {"num_nodes": 2}}` -> `actor.num_nodes`, 2."""
-    for name, value in table.items():
-        if isinstance(value, Mapping):
-            yield from flatten(cast("Mapping[str, Any]", value), f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-def require_possible(config: Config, *, where: Where) -> None:
+def require_possible(config: Config) -> None:
     """Refuse what the config asks for and OpenRLHF cannot do.
 
     Raises:
@@ -155,36 +145,44 @@ def require_possible(config: Config, *, where: Where) -> None:
     """
     if config.model.lora.rank:
         raise ConfigError(
-            f"{where('model.lora.rank')}model.lora.rank = {config.model.lora.rank}: OpenRLHF's weight sync does not "
-            'know adapters; set model.lora.rank = 0, or policy.kind = "local" to train adapters on one GPU'
+            f"model.lora.rank = {config.model.lora.rank}: OpenRLHF's weight sync does not know adapters; set "
+            'model.lora.rank = 0, or policy.kind = "local" to train adapters on one GPU',
+            key="model.lora.rank",
         )
     if config.model.dtype == "float32":
         raise ConfigError(
-            f"{where('model.dtype')}model.dtype = 'float32': OpenRLHF's vLLM engines are bfloat16 and the weight sync "
-            'refuses any other dtype; set model.dtype = "bfloat16" or "auto"'
+            "model.dtype = 'float32': OpenRLHF's vLLM engines are bfloat16 and the weight sync refuses others; "
+            'set model.dtype = "bfloat16" or "auto"',
+            key="model.dtype",
+        )
+    if config.vllm != VllmConfig():
+        raise ConfigError(
+            'the table [vllm] is for policy.kind = "local"; here [openrlhf.vllm] sets up the engines', key="vllm"
         )
     samples, updates = samples_per_step(config), config.learner.updates_per_step
     if samples % updates:
-        nearest = min((n for n in range(1, samples + 1) if samples % n == 0), key=lambda n: (abs(n - updates), n))
+        divides = min((n for n in range(1, samples + 1) if samples % n == 0), key=lambda n: (abs(n - updates), n))
         raise ConfigError(
-            f"{where('learner.updates_per_step')}learner.updates_per_step = {updates} does not divide a step's "
-            f"{samples} samples; the nearest that does is {nearest}"
+            f"learner.updates_per_step = {updates} does not divide a step's {samples} samples; the nearest that does: "
+            f"{divides}",
+            key="learner.updates_per_step",
         )
 
 
-def _require_free(flag: str, value: Value, ours: Mapping[str, Derived], *, where: Where) -> None:
-    place = f"{where('openrlhf.' + flag)}openrlhf.{flag} = {value!r}"
+def _require_free(flag: str, value: Value, ours: Mapping[str, Derived]) -> None:
+    key = f"openrlhf.{flag}"
     if flag in ours:
         one = ours[flag]
         if not _same(value, one.value):
             raise ConfigError(
-                f"{place} contradicts `{one.key}`, from which --{flag} {_shown(one.value)} follows; set `{one.key}` "
-                "and leave this line out"
+                f"{key} = {value!r} contradicts `{one.key}`, from which --{flag} {_shown(one.value)} follows; set "
+                f"`{one.key}` and leave this line out",
+                key=key,
             )
         return
     for beginning, reason in REFUSED.items():
         if flag == beginning or flag.startswith((f"{beginning}.", f"{beginning}_")):
-            raise ConfigError(f"{place} has no use here: {reason}; leave this line out")
+            raise ConfigError(f"{key} = {value!r} has no use here: {reason}; leave this line out", key=key)
 
 
 def _defaults(config: Config) -> dict[str, Value]:
