@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
 from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
-from azr.selfplay.absolute_zero import Game, Generate
+from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer, task_key
+from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
@@ -84,6 +85,7 @@ def make_game(
         rng=random.Random(config.seed),
         fits=lambda text: policy.count_tokens(text) <= config.sampling.max_prompt_tokens,
         held_out=frozenset(task_key(task) for task in held_out),
+        batches_continuously=policy.batches_continuously,
     )
 
 
@@ -93,8 +95,8 @@ def sampler(
     """The policy as self-play and evaluation see it: prompts in, completions out; temperature 0 is greedy."""
     drawn_at = sampling.temperature if temperature is None else temperature
 
-    async def generate(prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
-        how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples, thinking)
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples, thinking, stream)
         return await policy.generate(prompts, how)
 
     return generate

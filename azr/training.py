@@ -128,7 +128,7 @@ async def train_step(session: Session, step: int) -> dict[str, float]:
     played = await play_step(session.game.labelled(step=step, policy_version=f"step-{step - 1}"))
     rollouts = played.training_rollouts
     advantages = ESTIMATORS[session.config.advantage.estimator](rollouts)
-    clock = StageClock()
+    clock = StageClock("update")
     with clock.stage("update"):
         learned = await session.policy.update(training_samples(rollouts, advantages))
     remember(session, step, played, advantages)

@@ -13,8 +13,9 @@ from typing import Any, Self
 
 from azr.config import SelfplayConfig
 from azr.prompts import PromptSet
-from azr.selfplay.absolute_zero import Game, Generate
+from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer
+from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Example, Task
@@ -139,7 +140,8 @@ class ScriptedGenerate:
         """Every prompt that was asked, in order."""
         self._reply_to = reply_to
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        del stream
         self.prompts += prompts
         return [[completion(self._reply_to(prompt, index)) for index in range(num_samples)] for prompt in prompts]
 

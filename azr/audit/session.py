@@ -131,8 +131,8 @@ def run_export(run: Path, target: Path, *, form: Literal["jsonl", "parquet"]) ->
 def _game(config: Config) -> Game:
     """The run's game without its policy and its sandbox."""
 
-    async def generate(prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
-        raise RunError(f"nothing is sampled here, neither {num_samples} replies nor {len(prompts)}")
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        raise RunError(f"nothing is sampled here, neither {num_samples} replies nor {len(prompts)} {stream}")
 
     held_out = load_tasks(config.evaluation.tasks) if config.evaluation.tasks else []
     return Game(

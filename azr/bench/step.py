@@ -21,7 +21,7 @@ from azr.errors import ModelFault
 from azr.prompts import fence
 from azr.selfplay.absolute_zero import Game, answer, fair_task
 from azr.selfplay.buffer import Buffer
-from azr.selfplay.clock import StageClock
+from azr.selfplay.clock import STAGES, StageClock
 from azr.tasks.base import TaskType
 from azr.types import Completion, Example, Task
 from sandbox.bench import guests, machine
@@ -124,7 +124,7 @@ async def play(
         mix.update(str(reply) for group in written for reply, _ in group)
         game = _game(selfplay, task_types, counting, _by_prompt(tasks, written, task_types))
         with meter.stage(stage, len(tasks) * num_samples):
-            groups = await answer(game, tasks, num_samples=num_samples, clock=StageClock(), stage=stage)
+            groups = await answer(game, tasks, num_samples=num_samples, clock=StageClock(*STAGES), stage=stage)
         verdicts.update(str(one.outcome.verdict) for group in groups for one in group)
     return meter.figures(verdicts, mix)
 
@@ -235,7 +235,8 @@ def _by_prompt(
 def _game(selfplay: SelfplayConfig, task_types: Mapping[str, TaskType], executor: Executor, scripts: Scripts) -> Game:
     """A game whose policy says at once what the scripts say."""
 
-    async def generate(prompts: Sequence[str], num_samples: int) -> list[list[Completion]]:
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        del stream
         texts = [scripts[prompt].popleft() for prompt in prompts]
         assert all(len(group) == num_samples for group in texts)
         return [[Completion(text, (), (), (), is_truncated=False) for text in group] for group in texts]

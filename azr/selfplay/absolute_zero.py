@@ -1,33 +1,31 @@
 """One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this first; it only goes down the page.
 
-Stage by stage, each stage one batch: propose, validate, attempt, solve, verify. The update is the training loop's: this
-room knows tasks and rewards, not gradients. Everything that a model wrote meets Python only inside `executor`.
+Stage by stage, each stage one batch: propose, validate, attempt, solve, verify; or, with `selfplay.overlap`, each task
+attempted as soon as it is through the gate. The update is the training loop's: this room knows tasks and rewards, not
+gradients. Everything that a model wrote meets Python only inside `executor`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar, Unpack
+from typing import NamedTuple, Unpack
 
 from azr.config import SelfplayConfig
 from azr.errors import Malformed, ModelFault, Rejected
 from azr.selfplay.buffer import Buffer, task_key
-from azr.selfplay.clock import Overlap, StageClock
+from azr.selfplay.clock import STAGES, StageClock
 from azr.selfplay.metrics import step_metrics
 from azr.selfplay.rewards import proposer_reward, solve_rate, solver_reward
 from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded
+from azr.selfplay.sampling import Generate, Stage, sample_and_judge, together
 from azr.tasks.base import Proposal, TaskType
 from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
 from sandbox.audit import labelled
 from sandbox.records import LabelChanges
 from sandbox.types import Executor
-
-V = TypeVar("V")
-Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
-"""(prompts, completions a prompt) -> completions, in the order of the prompts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +42,28 @@ class Game:
     """Whether a prompt is short enough to be asked."""
     held_out: frozenset[str] = frozenset()
     """Keys of evaluation tasks; a proposal that is one of them is rejected."""
+    batches_continuously: bool = False
+    """Whether many small calls of `generate` are as fast as one large one."""
+    step: int = 0
+    stream: str = ""
+    """Names the random numbers of what is sampled next; see `Generate`."""
 
     def labelled(self, **label: Unpack[LabelChanges]) -> Game:
         """The same game; the audit log, where there is one, says this of its executions."""
-        return replace(self, executor=labelled(self.executor, **label))
+        return replace(self, executor=labelled(self.executor, **label), step=label.get("step", self.step))
+
+    def drawing(self, name: str) -> Game:
+        """The same game, with random numbers of this name's own, whoever asks first."""
+        return replace(self, stream=f"step {self.step} {name}")
 
 
 async def play_step(game: Game) -> Played:
     """Play one step of the game, up to the rewards."""
-    clock = StageClock()
-    proposed = await propose(game.labelled(purpose="validate"), clock)
-    new_tasks = [one.task for one in proposed if one.task is not None]
-    attempts = await answer(game, new_tasks, num_samples=game.config.group_size, clock=clock, stage="attempt")
-    rates = [solve_rate([attempt.outcome for attempt in group]) for group in attempts]
-    solve_set = draw_solve_set(game, new_tasks)
-    solved = [group[0] for group in await answer(game, solve_set, num_samples=1, clock=clock, stage="solve")]
+    clock = StageClock(*STAGES)
+    play = play_overlapped if game.config.overlap else play_in_turn
+    proposed, attempts, solved = await play(game.labelled(purpose="validate"), ask(game), clock)
+    rates = [solve_rate([one.outcome for one in group]) for group in attempts]
+    new_tasks = accepted(proposed)
     for task in new_tasks:
         game.buffer.add(task)
     records = record(game, proposed, rates=rates, attempts=attempts, solved=solved)
@@ -67,16 +72,80 @@ async def play_step(game: Game) -> Played:
     return Played(records, tuple(zip(new_tasks, rates, strict=True)), {**metrics, **sizes, **clock.seconds()})
 
 
-async def propose(game: Game, clock: StageClock) -> list[Proposed]:
-    """B proposals a type through the gate; duplicates are told apart afterwards, in order."""
-    asked = ask(game)
+class Sampled(NamedTuple):
+    """All that the policy wrote in a step, judged."""
+
+    proposed: list[Proposed]
+    attempts: list[list[Answered]]
+    """A group for each accepted proposal, in order."""
+    solved: list[Answered]
+
+
+async def play_in_turn(game: Game, asked: Sequence[Asked], clock: StageClock) -> Sampled:
+    """One stage after the other."""
+    proposed = tell_duplicates(game, await propose(game, asked, clock))
+    attempts = await attempt(game, accepted(proposed), clock)
+    solved = await solve(game, accepted(proposed), clock)
+    return Sampled(proposed, attempts, solved)
+
+
+async def play_overlapped(game: Game, asked: Sequence[Asked], clock: StageClock) -> Sampled:
+    """The same game, each lane attempted once it is through the gate, the solve set answered once all lanes are.
+
+    Every call has a random stream of its own, so that what is drawn does not depend on who comes first.
+    """
+
+    async def attempt_lane(place: int, gating: Awaitable[list[Gated]]) -> list[list[Answered]]:
+        tasks = accepted(tell_duplicates(game, await gating))
+        return await attempt(game.drawing(f"attempt {place}"), tasks, clock)
+
+    async with together() as group:
+        gating = [
+            group.create_task(propose(game.drawing(f"propose {place}"), lane, clock))
+            for place, lane in enumerate(lanes_of(game, asked))
+        ]
+        attempting = [group.create_task(attempt_lane(place, lane)) for place, lane in enumerate(gating)]
+        proposed = tell_duplicates(game, [one for lane in gating for one in await lane])
+        solved = await solve(game.drawing("solve"), accepted(proposed), clock)
+    return Sampled(proposed, [answers for lane in attempting for answers in lane.result()], solved)
+
+
+def lanes_of(game: Game, asked: Sequence[Asked]) -> list[list[Asked]]:
+    """Each proposal by itself, or those of a type together, in order.
+
+    Together where the policy is faster so, and where duplicates are rejected: who comes second is known only then.
+    """
+    if game.batches_continuously and game.config.duplicates != "rejected":
+        return [[one] for one in asked]
+    return [[one for one in asked if one.prompt.cell.task_type == name] for name in game.task_types]
+
+
+def accepted(proposed: Iterable[Proposed]) -> list[Task]:
+    """The tasks among the proposals."""
+    return [one.task for one in proposed if one.task is not None]
+
+
+async def propose(game: Game, asked: Sequence[Asked], clock: StageClock) -> list[Gated]:
+    """A completion of each propose prompt, through the gate."""
 
     async def gate(index: int, completion: Completion) -> tuple[Outcome, Task | None]:
         return await gate_one(game, asked[index], completion)
 
     prompts = [one.prompt for one in asked]
-    judged = await sample_and_judge(game, prompts, gate, num_samples=1, overlap=clock.overlap("propose", "validate"))
-    return tell_duplicates(game, [Gated(one, *judgement) for one, [judgement] in zip(asked, judged, strict=True)])
+    stage = Stage("propose", "validate", clock, num_samples=1, stream=game.stream)
+    judged = await sample_and_judge(game.generate, prompts, gate, stage)
+    return [Gated(one, *judgement) for one, [judgement] in zip(asked, judged, strict=True)]
+
+
+async def attempt(game: Game, tasks: Sequence[Task], clock: StageClock) -> list[list[Answered]]:
+    """A group of answers to each task; they measure it."""
+    return await answer(game, tasks, num_samples=game.config.group_size, clock=clock, stage="attempt")
+
+
+async def solve(game: Game, new_tasks: Sequence[Task], clock: StageClock) -> list[Answered]:
+    """An answer to each task of the solve set."""
+    solve_set = draw_solve_set(game, new_tasks)
+    return [group[0] for group in await answer(game, solve_set, num_samples=1, clock=clock, stage="solve")]
 
 
 class Gated(NamedTuple):
@@ -100,34 +169,6 @@ def tell_duplicates(game: Game, gated: Sequence[Gated]) -> list[Proposed]:
             seen.add(key)
         proposed.append(Proposed(asked, completion, outcome, task, is_duplicate))
     return proposed
-
-
-async def sample_and_judge(
-    game: Game,
-    prompts: Sequence[Prompt],
-    judge: Callable[[int, Completion], Awaitable[V]],
-    *,
-    num_samples: int,
-    overlap: Overlap,
-) -> list[list[tuple[Completion, V]]]:
-    """`num_samples` judged completions a prompt: one batch a task type, each judged while the next one is sampled.
-
-    The sandbox works while the policy does. The last type goes first: induction's programs run most, so that most of
-    them run behind the other types' sampling. `judge` gets the prompt's place and one completion.
-    """
-    found: dict[int, list[tuple[Completion, V]]] = {}
-
-    async def play(places: Sequence[int]) -> None:
-        groups = await game.generate([prompts[place].text for place in places], num_samples)
-        waiting.sampled()
-        pairs = [(place, completion) for place, group in zip(places, groups, strict=True) for completion in group]
-        verdicts = iter(await asyncio.gather(*(judge(place, completion) for place, completion in pairs)))
-        found.update({p: [(c, next(verdicts)) for c in group] for p, group in zip(places, groups, strict=True)})
-
-    lanes = [[i for i, p in enumerate(prompts) if p.cell.task_type == name] for name in reversed(list(game.task_types))]
-    with overlap as waiting:
-        await asyncio.gather(*(play(places) for places in lanes if places))
-    return [found[place] for place in range(len(prompts))]
 
 
 def ask(game: Game) -> list[Asked]:
@@ -199,8 +240,8 @@ async def answer(
             judging[task, found] = asyncio.ensure_future(verify_one(recorded, task, found))
         return await judging[task, found]
 
-    overlap = clock.overlap(stage, "verify")
-    judged = await sample_and_judge(game, prompts, judge, num_samples=num_samples, overlap=overlap)
+    sampled = Stage(stage, "verify", clock, num_samples=num_samples, stream=game.stream)
+    judged = await sample_and_judge(game.generate, prompts, judge, sampled)
     return [
         [Answered(prompt, completion, task, outcome) for completion, outcome in group]
         for prompt, task, group in zip(prompts, tasks, judged, strict=True)

@@ -3,57 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from types import TracebackType
-from typing import Self
 
-
-class Overlap:
-    """Times sampling and judging that overlap: what ends with the last sampled batch is sampling, the rest is judging.
-
-    The judging time is thus what a step waits for the sandbox alone.
-    """
-
-    def __init__(self, sampling: str, judging: str, spent: defaultdict[str, float]) -> None:
-        self._stages = sampling, judging
-        self._spent = spent
-
-    def __enter__(self) -> Self:
-        self._begun = self._sampled = time.perf_counter()
-        return self
-
-    def sampled(self) -> None:
-        """A batch has been sampled."""
-        self._sampled = time.perf_counter()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        sampling, judging = self._stages
-        self._spent[sampling] += self._sampled - self._begun
-        self._spent[judging] += time.perf_counter() - self._sampled
+STAGES = ("propose", "validate", "attempt", "solve", "verify")
+"""The stages of a step up to the rewards."""
 
 
 class StageClock:
-    """Adds up seconds by stage; a stage may be entered more than once."""
+    """Gives every moment to the first stage, in the order of the names, that is under way.
 
-    def __init__(self) -> None:
-        self._spent: defaultdict[str, float] = defaultdict(float)
+    Stages run side by side and may be entered more than once; their seconds still add up to what passed. What the
+    judging stages are given is thus what the policy left over: time in which a step waits for the sandbox alone.
+    """
+
+    def __init__(self, *stages: str, now: Callable[[], float] = time.perf_counter) -> None:
+        self._under_way = dict.fromkeys(stages, 0)
+        self._spent = dict.fromkeys(stages, 0.0)
+        self._now = now
+        self._settled = now()
 
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
-        start = time.perf_counter()
+        self._settle()
+        self._under_way[name] += 1
         try:
             yield
         finally:
-            self._spent[name] += time.perf_counter() - start
-
-    def overlap(self, sampling: str, judging: str) -> Overlap:
-        """Two stages that run side by side; see `Overlap`."""
-        return Overlap(sampling, judging, self._spent)
+            self._settle()
+            self._under_way[name] -= 1
 
     def seconds(self) -> dict[str, float]:
-        """`time/<stage>_s` of every stage that was entered."""
+        """`time/<stage>_s` of every stage; 0 for one that was not entered."""
         return {f"time/{name}_s": spent for name, spent in self._spent.items()}
+
+    def _settle(self) -> None:
+        """Give the time since the last change to the stage that it belongs to."""
+        before, self._settled = self._settled, self._now()
+        first = next((name for name, count in self._under_way.items() if count), None)
+        if first is not None:
+            self._spent[first] += self._settled - before

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from azr.errors import InputError, Malformed, Rejected
-from azr.selfplay.absolute_zero import Game, fair_task, propose
-from azr.selfplay.clock import StageClock
+from azr.selfplay.absolute_zero import Game, accepted, ask, fair_task, propose, tell_duplicates
+from azr.selfplay.clock import STAGES, StageClock
 from azr.tasks.base import Proposal
 from azr.types import Task
 
@@ -35,9 +35,11 @@ async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int
         short = {name: t for name, t in game.task_types.items() if sizes[name] < tasks_per_type}
         if not short:
             return
-        for proposed in await propose(replace(game, task_types=short), StageClock()):
-            if proposed.task is not None and len(game.buffer.pools[proposed.task.task_type]) < tasks_per_type:
-                game.buffer.add(proposed.task)
+        playing = replace(game, task_types=short)
+        gated = await propose(playing, ask(playing), StageClock(*STAGES))
+        for task in accepted(tell_duplicates(playing, gated)):
+            if len(game.buffer.pools[task.task_type]) < tasks_per_type:
+                game.buffer.add(task)
 
 
 async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -> dict[str, int]:
