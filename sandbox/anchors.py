@@ -10,13 +10,19 @@ from typing import Any, NamedTuple
 
 
 class Anchor(NamedTuple):
-    """A line of the anchors file."""
+    """A line of the anchors file; or what else tells where the log stood."""
 
     line: int
     run: str
     step: int
     num_records: int
     head: str
+    place: str = ""
+    """Where this is written, if not in the anchors file."""
+
+    @property
+    def where(self) -> str:
+        return self.place or f"the anchor of step {self.step} (line {self.line})"
 
     @classmethod
     def read(cls, number: int, line: bytes) -> Anchor | None:

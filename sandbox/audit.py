@@ -19,7 +19,6 @@ file with `synchronous = FULL`, as a run's store does with each step.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import secrets
 import sqlite3
@@ -28,9 +27,10 @@ import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self, Unpack
+from typing import NamedTuple, Protocol, Self, Unpack, runtime_checkable
 
 from sandbox.anchors import anchors_of, append_line
+from sandbox.audit_faults import busy_is_waiting, faults
 from sandbox.audit_schema import SCHEMA, SCHEMA_VERSION, require_schema
 from sandbox.gathering import Gathering, WouldWait
 from sandbox.records import (
@@ -40,6 +40,7 @@ from sandbox.records import (
     Entry,
     Event,
     Executed,
+    Head,
     Label,
     LabelChanges,
     Moment,
@@ -58,13 +59,6 @@ MOST_AT_ONCE = 200
 """More records than these would hold up the event loop for longer than a thread costs."""
 MAX_REMEMBERED = 100_000
 """Blob hashes kept in memory, so that a program that runs again and again is not written again and again."""
-
-
-class Head(NamedTuple):
-    """The end of the chain."""
-
-    num_records: int
-    hash: str
 
 
 Row = tuple[int, str, str, str, int | None, str | None, str | None]
@@ -86,7 +80,7 @@ class AuditLog:
         self._known: set[str] = set()
         self._num_unchecked = 0
         self._gathering = Gathering(self)
-        with _faults("open"), self._patience():
+        with faults("open"), self._patience():
             connection.isolation_level = None
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -94,22 +88,29 @@ class AuditLog:
             self.run_id = self._install()
 
     @classmethod
-    def open(cls, path: Path) -> Self:
-        """The log in this file, begun when there is none; its anchors lie beside it."""
-        with _faults("open"):
+    def open(cls, path: Path, *, alone: bool = False) -> Self:
+        """The log in this file, begun when there is none; its anchors lie beside it.
+
+        Args:
+            alone: Nobody else may open the file meanwhile, not even to read: what several processes share to write
+                ahead is memory of one host, so this is the only way on a network file system.
+        """
+        with faults("open"):
             connection = sqlite3.connect(path, check_same_thread=False)
+            if alone:
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         return cls(connection, anchors_of(path))
 
-    async def append(self, entries: Sequence[Entry]) -> None:
-        """Put entries on record; returns when they are."""
-        await self._gathering.append(entries)
+    async def append(self, entries: Sequence[Entry]) -> int:
+        """Put entries on record; returns when they are: the number of the first, -1 where there is none."""
+        return await self._gathering.append(entries)
 
     def company(self) -> contextlib.AbstractContextManager[None]:
         """While something runs that will be put on record: others may wait for it, to share a transaction."""
         return self._gathering.company()
 
-    def write_now(self, entries: Sequence[Entry]) -> None:
-        """Put entries on record in one transaction, in this thread, at once or not at all.
+    def write_now(self, entries: Sequence[Entry]) -> Head:
+        """As `write_patiently`, but at once or not at all.
 
         Raises:
             WouldWait: another process writes, another thread does, there are many, or a checkpoint is due.
@@ -118,21 +119,21 @@ class AuditLog:
         if not is_short or not self._turn.acquire(blocking=False):
             raise WouldWait
         try:
-            with _faults("write"), _busy_is_waiting():
-                self._commit(entries)
+            with faults("write"), busy_is_waiting():
+                return self._commit(entries)
         finally:
             self._turn.release()
 
     def write_patiently(self, entries: Sequence[Entry]) -> Head:
         """Put entries on record in one transaction, in this thread; returns the new end of the chain."""
-        with _faults("write"), self._turn, self._patience():
+        with faults("write"), self._turn, self._patience():
             if self._num_unchecked >= CHECKPOINT_RECORDS:
                 self._checkpoint()
             return self._commit(entries)
 
     def anchor(self, step: int) -> None:
         """Make everything so far durable, then note count and head in the anchors file."""
-        with _faults("anchor"):
+        with faults("anchor"):
             with self._turn:
                 self._connection.execute("PRAGMA synchronous = FULL")  # the commit syncs all commits before it as well
                 try:
@@ -148,13 +149,18 @@ class AuditLog:
             }
             append_line(self._anchors, canonical(line) + "\n")
 
-    def resumed(self, step: int) -> None:
-        """Record that a run goes on after `step`: executions of later steps on record so far were of no consequence."""
-        self.write_patiently([Event("resumed", {"after_step": step, "boot": _boot_id()})])
+    def resumed(self, step: int, chains: Sequence[object] = ()) -> None:
+        """Record that a run goes on after `step`: executions of later steps on record so far were of no consequence.
+
+        Args:
+            chains: where the logs of the run's workers had ended, see `sandbox.worker_logs`.
+        """
+        ended = {"chains": list(chains)} if chains else {}
+        self.write_patiently([Event("resumed", {"after_step": step, "boot": _boot_id(), **ended})])
 
     @property
     def head(self) -> Head:
-        with _faults("read"), self._turn:
+        with faults("read"), self._turn:
             return self._head()
 
     @property
@@ -246,6 +252,13 @@ def _row(entry: Entry, run_id: str, after: Head, blobs: Blobs) -> Row:
     return after.num_records, digest(text.encode("ascii")), text, kind, step, purpose, status
 
 
+class Recorded(NamedTuple):
+    """Executions and the number of the first one's record; the others follow it."""
+
+    executions: list[Execution]
+    first: int
+
+
 class Audited:
     """An executor whose executions are on record before anyone sees them."""
 
@@ -268,6 +281,10 @@ class Audited:
             SandboxError: the sandbox failed; that is on record as well.
             AuditError: the executions could not be recorded, so no verdict may be drawn from them.
         """
+        return (await self.recorded(jobs)).executions
+
+    async def recorded(self, jobs: Sequence[Job]) -> Recorded:
+        """Run jobs and say where they are on record; raises as `run` does."""
         begun = Moment.now()
         try:
             with self._log.company():
@@ -278,8 +295,8 @@ class Audited:
             raise
         span = Span(begun, Moment.now())
         pairs = zip(jobs, executions, strict=True)
-        await self._log.append([Executed(self._label, job, ran, self.isolation, span) for job, ran in pairs])
-        return executions
+        first = await self._log.append([Executed(self._label, job, ran, self.isolation, span) for job, ran in pairs])
+        return Recorded(executions, first)
 
     async def __aenter__(self) -> Self:
         await self._executor.__aenter__()
@@ -291,33 +308,16 @@ class Audited:
         await self._executor.__aexit__(kind, error, trace)
 
 
+@runtime_checkable
+class Labelling(Protocol):
+    """An executor that puts on record why something runs."""
+
+    def labelled(self, **changes: Unpack[LabelChanges]) -> Executor: ...
+
+
 def labelled(executor: Executor, **changes: Unpack[LabelChanges]) -> Executor:
     """The executor under a changed label; one that keeps no log is given back as it is."""
-    return executor.labelled(**changes) if isinstance(executor, Audited) else executor
-
-
-@contextlib.contextmanager
-def _busy_is_waiting() -> Generator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # extended codes say why
-            raise WouldWait from None
-        raise
-
-
-@contextlib.contextmanager
-def _faults(doing: str) -> Generator[None]:
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        is_full = (
-            error.errno in (errno.ENOSPC, errno.EDQUOT)
-            if isinstance(error, OSError)
-            else getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        )
-        advice = "the disk is full. Free some space, then go on with --resume" if is_full else str(error)
-        raise AuditError(f"cannot {doing} the audit log: {advice}; what was recorded before is intact") from error
+    return executor.labelled(**changes) if isinstance(executor, Labelling) else executor
 
 
 def _boot_id() -> str:

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sandbox.anchors import Anchor
-from sandbox.audit import Head
 from sandbox.audit_reader import connect_read_only
 from sandbox.audit_schema import SCHEMA
 from sandbox.recorded import named_blobs
-from sandbox.records import NO_HASH, Body, canonical, digest
+from sandbox.records import NO_HASH, Body, Head, canonical, digest
 from sandbox.types import AuditError
 
 REPEATED = ("kind", "step", "purpose", "status")
@@ -57,8 +56,11 @@ class Row(NamedTuple):
     """The fields that the table repeats for queries."""
 
 
-def verify(path: Path, anchors: Path | None) -> Verification:
+def verify(path: Path, anchors: Path | None, told: Sequence[Anchor] = ()) -> Verification:
     """Check every record, every text, the guards of the tables, and the chain's end against the anchors.
+
+    Args:
+        told: what is known beside the anchors file of where the log stood.
 
     Raises:
         AuditError: a file is not there or is no SQLite database; everything else is a finding.
@@ -83,8 +85,8 @@ def verify(path: Path, anchors: Path | None) -> Verification:
     finally:
         connection.close()
     known = _read_anchors(anchors, found) if anchors is not None else []
-    _check_anchors(known, rows, run_id, found)
-    covered = max((anchor.num_records for anchor in known), default=0)
+    _check_anchors([*known, *told], rows, run_id, found)
+    covered = max((anchor.num_records for anchor in [*known, *told]), default=0)
     head = Head(len(rows), rows[-1][1] if rows else NO_HASH)
     return Verification(run_id, head, len(known), max(0, len(rows) - covered), tuple(found.findings))
 
@@ -210,7 +212,7 @@ def _read_anchors(path: Path, found: _Findings) -> list[Anchor]:
 def _check_anchors(anchors: list[Anchor], rows: list[tuple[int, str]], run_id: str, found: _Findings) -> None:
     hashes = dict(rows)
     for anchor in anchors:
-        where = f"the anchor of step {anchor.step} (line {anchor.line})"
+        where = anchor.where
         if anchor.run != run_id:
             found.add("anchor", -1, f"{where} is of another log, {anchor.run!r:.80}")
         elif anchor.num_records > len(rows):

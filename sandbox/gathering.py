@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from sandbox.records import Entry
+from sandbox.records import Entry, Head
 
 GATHER_S = 0.02
 """How long records wait for company, while something runs that may bring some."""
@@ -25,14 +25,15 @@ class WouldWait(Exception):
 class Ledger(Protocol):
     """What writes entries in one transaction; all or none."""
 
-    def write_now(self, entries: Sequence[Entry]) -> None:
-        """
+    def write_now(self, entries: Sequence[Entry]) -> Head:
+        """Returns the end of the chain, as the other one does.
+
         Raises:
             WouldWait: nothing was written.
         """
         ...
 
-    def write_patiently(self, entries: Sequence[Entry]) -> object: ...
+    def write_patiently(self, entries: Sequence[Entry]) -> Head: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +42,16 @@ class _Batch:
 
     timer: asyncio.TimerHandle
     entries: list[Entry] = field(default_factory=list[Entry])
-    waiting: list[asyncio.Future[None]] = field(default_factory=list[asyncio.Future[None]])
+    waiting: list[tuple[int, asyncio.Future[int]]] = field(default_factory=list[tuple[int, asyncio.Future[int]]])
+    """Each with the place of its first entry among `entries`."""
 
-    def succeed(self) -> None:
-        for written in self.waiting:
+    def succeed(self, head: Head) -> None:
+        for place, written in self.waiting:
             if not written.done():
-                written.set_result(None)
+                written.set_result(head.num_records - len(self.entries) + place)
 
     def fail(self, error: BaseException) -> None:
-        for written in self.waiting:
+        for _, written in self.waiting:
             if written.done():
                 continue
             if isinstance(error, asyncio.CancelledError):
@@ -76,19 +78,22 @@ class Gathering:
         finally:
             self._num_running -= 1
 
-    async def append(self, entries: Sequence[Entry]) -> None:
-        """Put entries on record; returns when they are. They are written even if who waits is cancelled."""
+    async def append(self, entries: Sequence[Entry]) -> int:
+        """Put entries on record; returns when they are: the number of the first, -1 where there is none.
+
+        They are written even if who waits is cancelled.
+        """
         if not entries:
-            return
+            return -1
         loop = asyncio.get_running_loop()
         if self._batch is None:
             self._batch = _Batch(loop.call_later(GATHER_S, self._write))
-        written = loop.create_future()
+        written: asyncio.Future[int] = loop.create_future()
+        self._batch.waiting.append((len(self._batch.entries), written))
         self._batch.entries.extend(entries)
-        self._batch.waiting.append(written)
         if not self._num_running:
             self._write()
-        await written
+        return await written
 
     def _write(self) -> None:
         if self._patient is not None and not self._patient.done():
@@ -97,7 +102,7 @@ class Gathering:
         if batch is None:
             return
         try:
-            self._ledger.write_now(batch.entries)
+            head = self._ledger.write_now(batch.entries)
         except WouldWait:
             self._patient = asyncio.create_task(self._write_patiently(batch))
         except BaseException as error:
@@ -105,18 +110,18 @@ class Gathering:
             if not isinstance(error, Exception):
                 raise
         else:
-            batch.succeed()
+            batch.succeed(head)
 
     async def _write_patiently(self, batch: _Batch | None) -> None:
         while batch is not None:
             try:
-                await asyncio.to_thread(self._ledger.write_patiently, batch.entries)
+                head = await asyncio.to_thread(self._ledger.write_patiently, batch.entries)
             except BaseException as error:
                 batch.fail(error)
                 if not isinstance(error, Exception):
                     raise
             else:
-                batch.succeed()
+                batch.succeed(head)
             batch = self._taken()
 
     def _taken(self) -> _Batch | None:

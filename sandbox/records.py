@@ -95,6 +95,13 @@ class Place(NamedTuple):
     previous: str
 
 
+class Head(NamedTuple):
+    """The end of a chain."""
+
+    num_records: int
+    hash: str
+
+
 class Columns(NamedTuple):
     """What the table repeats of a record, for queries."""
 
@@ -159,10 +166,10 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that is no execution: `genesis`, `resumed`, `anchored`."""
+    """Something that is no execution: `genesis`, `resumed`, `anchored`; of workers, see `sandbox.worker_logs`."""
 
     kind: str
-    details: Mapping[str, int | str]
+    details: Mapping[str, object]
 
     @property
     def columns(self) -> Columns:

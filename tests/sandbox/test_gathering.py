@@ -14,7 +14,7 @@ import pytest
 from sandbox.audit import CHECKPOINT_RECORDS, AuditLog
 from sandbox.chain import verify
 from sandbox.gathering import Gathering, WouldWait
-from sandbox.records import Entry, Event
+from sandbox.records import Entry, Event, Head
 from sandbox.types import AuditError
 
 
@@ -31,16 +31,17 @@ class Paper:
         self.is_busy = is_busy
         self._failure = failure
 
-    def write_now(self, entries: Sequence[Entry]) -> None:
+    def write_now(self, entries: Sequence[Entry]) -> Head:
         if self.is_busy:
             raise WouldWait
-        self.write_patiently(entries)
+        return self.write_patiently(entries)
 
-    def write_patiently(self, entries: Sequence[Entry]) -> None:
+    def write_patiently(self, entries: Sequence[Entry]) -> Head:
         if self._failure is not None:
             raise self._failure
         self.batches.append(list(entries))
         self.threads.append(threading.current_thread())
+        return Head(sum(len(batch) for batch in self.batches), "")
 
 
 async def test_what_comes_alone_is_written_at_once() -> None:
@@ -123,3 +124,13 @@ async def test_the_write_ahead_log_is_copied_into_the_file_now_and_then(tmp_path
         assert (tmp_path / "run.db").stat().st_size > before
         assert log.head.num_records == CHECKPOINT_RECORDS + 2
     assert verify(tmp_path / "run.db", None).findings == ()
+
+
+async def test_who_waits_is_told_the_number_of_the_first_of_its_records(tmp_path: Path) -> None:
+    with closing(AuditLog.open(tmp_path / "run.db")) as log:
+        with log.company():
+            together = asyncio.gather(log.append([entry(1), entry(2)]), log.append([entry(3)]))
+            await asyncio.sleep(0)
+        assert await log.append([entry(4)]) == 4
+        assert await together == [1, 3]
+        assert await log.append([]) == -1
