@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from sandbox.types import Limits
 
@@ -21,6 +21,12 @@ PAPER_FORBIDDEN = (
     "bcrypt", "os.sys", "os.path", "sys.exit", "os.environ", "calendar",
 )  # fmt: skip
 """The official list (azr.data_selection_strategy.banned_words), its repeated entry once."""
+
+
+def _off_or_at_least_one(cap: float) -> float:
+    if cap != 0 and cap < 1:
+        raise ValueError(f"{cap} would scale down every token; give 1 or more, or 0 to switch the correction off")
+    return cap
 
 
 class Section(BaseModel):
@@ -168,7 +174,7 @@ class LearnerConfig(Section):
     clip_high: Annotated[float, Field(gt=0)] = 0.28
     dual_clip: Annotated[float, Field(gt=1)] = 3.0
     entropy_coef: NonNegative = 0.001
-    importance_cap: NonNegative = 2.0
+    importance_cap: Annotated[float, AfterValidator(_off_or_at_least_one)] = 2.0
     """Upper bound of the weight that corrects for a sampler other than the learner (vLLM); 0 switches it off."""
     kl_coef: NonNegative = 0.0
     """Weight of the KL divergence to the frozen start model; 0 loads no reference."""
@@ -205,6 +211,8 @@ class ClusterConfig(Section):
 
     address: str = ""
     """`auto` or an address joins a running cluster; empty starts Ray on this machine for the run."""
+    gpu_memory_gib: NonNegative = 0.0
+    """Memory of one GPU, for the calculation before Ray starts; 0 asks a GPU of this machine, if it has one."""
     sandboxes_per_node: Annotated[int, Field(ge=0)] = 1
     """Sandbox workers on every node, each with `sandbox.workers` containers or jails; 0: only in the trainer."""
     cpus_per_sandbox: Annotated[float, Field(gt=0)] = 1.0

@@ -47,6 +47,7 @@ ROOTS = {
     "benchmarking",
     "doctor",
     "attack_report",
+    "planning",
 }
 """They join the rooms and may import all of them; no room may import them."""
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate"}
