@@ -138,12 +138,12 @@ class ScriptedGenerate:
     def __init__(self, reply_to: Callable[[str, int], str]) -> None:
         self.prompts: list[str] = []
         """Every prompt that was asked, in order."""
-        self._reply_to = reply_to
+        self.reply_to = reply_to
 
     async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
         del stream
         self.prompts += prompts
-        return [[completion(self._reply_to(prompt, index)) for index in range(num_samples)] for prompt in prompts]
+        return [[completion(self.reply_to(prompt, index)) for index in range(num_samples)] for prompt in prompts]
 
 
 def completion(text: str) -> Completion:
