@@ -4,12 +4,14 @@ Shapes: `B` samples of a micro-batch, `T` predicting positions, `K` of them in t
 `V` vocabulary.
 """
 
+# ruff: noqa: N815 (tensors wear their shape)
+
 from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -26,16 +28,35 @@ Reference = Callable[[MicroBatch], Tensor]
 """Logprobs `N` of a micro-batch's actions under the frozen start model."""
 
 
+class Portion(NamedTuple):
+    """One forward and backward pass of an update."""
+
+    batch: MicroBatch
+    proximal_logprobs_N: Tensor | None
+    """Of the policy before the update; None where they need no pass of their own, or none are wanted."""
+
+
 class Learner:
-    """Owns the optimizer of a model's trainable parameters."""
+    """Owns the optimizer of a model's trainable parameters.
+
+    Where another engine samples (`samples_itself` is false), sampling logprobs are not this model's. The difference is
+    measured and corrected, unless `importance_cap` is 0: the ratio is then taken against the sampler, as it stands.
+    """
 
     def __init__(
-        self, model: PreTrainedModel, config: LearnerConfig, *, temperature: float, reference: Reference | None = None
+        self,
+        model: PreTrainedModel,
+        config: LearnerConfig,
+        *,
+        temperature: float,
+        reference: Reference | None = None,
+        samples_itself: bool = True,
     ) -> None:
         self._model = model
         self._config = config
         self._temperature = temperature
         self._reference = reference
+        self._corrects_sampler = not samples_itself and config.importance_cap > 0
         trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self._optimizer = MasterAdamW(trainable, config)
 
@@ -49,12 +70,13 @@ class Learner:
         if not spoken:
             raise PolicyError("an update needs at least one sample with a completion token")
         minibatches = split_minibatches(spoken, self._config.updates_per_step, generator=generator)
+        portions = [self._portions(minibatch, is_only=len(minibatches) == 1) for minibatch in minibatches]
         before = _copied(self._optimizer.state()) if len(minibatches) > 1 else None
         tally = _Tally()
         self._model.train()
         try:
-            for minibatch in minibatches:
-                self._step(minibatch, tally)
+            for minibatch, its_portions in zip(minibatches, portions, strict=True):
+                self._step(minibatch, its_portions, tally)
         except Exception:
             if before is not None:
                 self._optimizer.restore(before)
@@ -71,28 +93,47 @@ class Learner:
         """Raises `CheckpointError` when the state is of another model."""
         self._optimizer.restore(state)
 
-    def _step(self, samples: Sequence[TrainingSample], tally: _Tally) -> None:
+    def _portions(self, samples: Sequence[TrainingSample], *, is_only: bool) -> list[Portion]:
+        """Micro-batches; where later optimizer steps follow, with the logprobs that hold before the first."""
+        batches = micro_batches(samples, max_tokens=self._config.micro_batch_tokens)
+        if is_only or not self._corrects_sampler:
+            return [Portion(batch, None) for batch in batches]
+        return [Portion(batch, self._logprobs(batch)) for batch in batches]
+
+    @torch.no_grad()
+    def _logprobs(self, batch: MicroBatch) -> Tensor:
+        return action_logprobs(self._model, batch.to(self._model.device), temperature=self._temperature).logprobs_N
+
+    def _step(self, samples: Sequence[TrainingSample], portions: Sequence[Portion], tally: _Tally) -> None:
         num_tokens = sum(len(sample.token_ids) for sample in samples)
         learning_rate = self._optimizer.learning_rate
         losses: list[Tensor] = []
-        for batch in micro_batches(samples, max_tokens=self._config.micro_batch_tokens):
-            batch = batch.to(self._model.device)
+        for portion in portions:
+            batch = portion.batch.to(self._model.device)
             current = action_logprobs(self._model, batch, temperature=self._temperature)
-            loss, figures = policy_loss(current, self._fixed(batch), config=self._config, num_tokens=num_tokens)
+            sampled = self._fixed(batch, self._proximal(portion, current))
+            loss, figures = policy_loss(current, sampled, config=self._config, num_tokens=num_tokens)
             loss.backward()
             self._optimizer.accumulate()
             losses.append(figures.loss)
             tally.add(figures, weight=num_tokens)
             tally.add_entropies(samples, batch, current.entropies_N.detach())
+            tally.add_gaps(sampled)
         loss_sum = float(torch.stack(losses).sum())
         if not math.isfinite(loss_sum):
             raise PolicyError(f"the loss is {loss_sum}: the weights were left as they were")
         tally.add_step(self._optimizer.step(), learning_rate=learning_rate, num_tokens=num_tokens)
 
-    def _fixed(self, batch: MicroBatch) -> SampledTokens:
+    def _proximal(self, portion: Portion, current: TokenLogprobs) -> Tensor | None:
+        """In an update of one step the policy before it is the policy now."""
+        if portion.proximal_logprobs_N is not None or not self._corrects_sampler:
+            return portion.proximal_logprobs_N
+        return current.logprobs_N.detach()
+
+    def _fixed(self, batch: MicroBatch, proximal_N: Tensor | None) -> SampledTokens:
         mask_BT = batch.action_mask_BT
         reference_N = self._reference(batch) if self._reference else None
-        return SampledTokens(batch.sampling_logprobs_BT[mask_BT], batch.advantages_BT[mask_BT], reference_N)
+        return SampledTokens(batch.sampling_logprobs_BT[mask_BT], batch.advantages_BT[mask_BT], reference_N, proximal_N)
 
 
 def action_logprobs(model: PreTrainedModel, batch: MicroBatch, *, temperature: float) -> TokenLogprobs:
@@ -121,6 +162,7 @@ class _Tally:
     def __init__(self) -> None:
         self._figures: list[tuple[LossFigures, int]] = []
         self._entropies: dict[Cell, list[Tensor]] = defaultdict(list)
+        self._largest_gaps: list[Tensor] = []
         self._norms: list[float] = []
         self._learning_rate = 0.0
         self._num_tokens = 0
@@ -133,6 +175,11 @@ class _Tally:
         pieces = cast("tuple[Tensor, ...]", entropies_N.split(sizes))
         for row, piece in zip(batch.rows, pieces, strict=True):
             self._entropies[samples[row].cell].append(piece)
+
+    def add_gaps(self, sampled: SampledTokens) -> None:
+        if sampled.proximal_logprobs_N is not None:
+            gaps_N = sampled.proximal_logprobs_N - sampled.sampling_logprobs_N
+            self._largest_gaps.append(gaps_N.abs().max())
 
     def add_step(self, norm: float, *, learning_rate: float, num_tokens: int) -> None:
         self._norms.append(norm)
@@ -152,6 +199,7 @@ class _Tally:
         return {
             **means,
             **by_cell,
+            "sampler_gap_max": max((float(gap) for gap in self._largest_gaps), default=0.0),
             "grad_norm": sum(self._norms) / len(self._norms),
             "learning_rate": self._learning_rate,
             "tokens": float(self._num_tokens),

@@ -1,5 +1,10 @@
 """The clipped policy loss of PPO with a raised upper clip, a second clip, an entropy bonus and an optional KL term.
 
+Where another engine than the learner sampled (vLLM), two policies were there before the update: the *sampler*, by which
+the tokens were drawn, and the *proximal* policy, the learner's own logprobs of the same tokens under the same weights
+but other kernels. The ratio and its clips are against the proximal one; what lies between the two is corrected by a
+truncated importance weight.
+
 Shapes: `N` action tokens (completion tokens of all samples, padding left out), `V` vocabulary. Logprobs are natural.
 """
 
@@ -36,6 +41,8 @@ class SampledTokens(NamedTuple):
     advantages_N: Tensor
     reference_logprobs_N: Tensor | None
     """Of the frozen start model; None where no KL term is asked for."""
+    proximal_logprobs_N: Tensor | None = None
+    """The learner's own before the update; None where the learner itself sampled, or is taken to have."""
 
 
 class LossFigures(NamedTuple):
@@ -43,7 +50,7 @@ class LossFigures(NamedTuple):
 
     loss: Tensor
     ratio: Tensor
-    """exp(logprob - sampling logprob)."""
+    """exp(logprob - proximal logprob)."""
     clip_share: Tensor
     """Tokens whose policy gradient a clip cut off."""
     entropy: Tensor
@@ -51,6 +58,20 @@ class LossFigures(NamedTuple):
     """k3 estimate of KL(policy || reference); 0 without a reference."""
     sampler_kl: Tensor
     """k3 estimate of KL(sampler || policy): how far the policy is from the one that sampled."""
+    sampler_gap: Tensor
+    """|proximal logprob - sampling logprob|: what the two engines make of the same weights."""
+    importance: Tensor
+    """The truncated importance weight; 1 where nothing is corrected."""
+    importance_capped: Tensor
+    """Tokens whose importance weight was cut down to the cap."""
+
+
+class Importance(NamedTuple):
+    """How much more the learner's policy would have said a token than the sampler did."""
+
+    weights_N: Tensor
+    is_capped_N: Tensor
+    gaps_N: Tensor
 
 
 def token_logprobs(logits_NV: Tensor, targets_N: Tensor, *, temperature: float) -> TokenLogprobs:
@@ -88,14 +109,39 @@ def policy_loss(
     PPO's clip (arXiv 1707.06347, equation 7) with clip-higher (DAPO, arXiv 2503.14476, equation 10) and dual-clip
     (arXiv 1912.09729, equation 5), token mean (DAPO); KL by the k3 estimator (GRPO, arXiv 2402.03300, equation 4).
     """
-    log_ratios_N = (current.logprobs_N - sampled.sampling_logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    ratios_N = log_ratios_N.exp()
+    sampling_N, proximal_N = sampled.sampling_logprobs_N, sampled.proximal_logprobs_N
+    importance = importance_weights(sampled, cap=config.importance_cap)
+    ratios_N = _bounded_log_ratios(current.logprobs_N, sampling_N if proximal_N is None else proximal_N).exp()
     objective_N, is_clipped_N = clipped_objective(ratios_N, sampled.advantages_N, config=config)
     kl_N = _reference_kl(current.logprobs_N, sampled.reference_logprobs_N)
-    losses_N = config.kl_coef * kl_N - objective_N - config.entropy_coef * current.entropies_N
+    losses_N = config.kl_coef * kl_N - importance.weights_N * objective_N - config.entropy_coef * current.entropies_N
     loss = losses_N.sum() / num_tokens
-    figures = (ratios_N, is_clipped_N, current.entropies_N, kl_N, ratios_N - 1 - log_ratios_N)
+    moved_N = _bounded_log_ratios(current.logprobs_N, sampling_N)
+    figures = (
+        *(ratios_N, is_clipped_N, current.entropies_N, kl_N, moved_N.exp() - 1 - moved_N),
+        *(importance.gaps_N, importance.weights_N, importance.is_capped_N),
+    )
     return loss, LossFigures(loss.detach(), *(figure_N.detach().sum() / num_tokens for figure_N in figures))
+
+
+def importance_weights(sampled: SampledTokens, *, cap: float) -> Importance:
+    """min(exp(proximal logprob - sampling logprob), cap), without gradient; 1 where the learner sampled.
+
+    Truncated importance sampling for the mismatch between the engine that samples and the one that learns (Yao et al.,
+    "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training", 2025; LlamaRL, arXiv 2505.24034). Keeping
+    the clip's centre apart from the sampler is decoupled PPO (arXiv 2110.00641).
+    """
+    proximal_N, sampling_N = sampled.proximal_logprobs_N, sampled.sampling_logprobs_N
+    if proximal_N is None:
+        nothing_N = torch.zeros_like(sampling_N)
+        return Importance(torch.ones_like(sampling_N), nothing_N, nothing_N)
+    gaps_N = (proximal_N - sampling_N).detach()
+    weights_N = gaps_N.clamp(max=MAX_LOG_RATIO).exp()
+    return Importance(weights_N.clamp(max=cap), weights_N > cap, gaps_N.abs())
+
+
+def _bounded_log_ratios(logprobs_N: Tensor, others_N: Tensor) -> Tensor:
+    return (logprobs_N - others_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
 
 
 def clipped_objective(ratios_N: Tensor, advantages_N: Tensor, *, config: LearnerConfig) -> tuple[Tensor, Tensor]:
@@ -109,5 +155,5 @@ def clipped_objective(ratios_N: Tensor, advantages_N: Tensor, *, config: Learner
 def _reference_kl(logprobs_N: Tensor, reference_logprobs_N: Tensor | None) -> Tensor:
     if reference_logprobs_N is None:
         return torch.zeros_like(logprobs_N)
-    log_ratios_N = (reference_logprobs_N - logprobs_N).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    log_ratios_N = _bounded_log_ratios(reference_logprobs_N, logprobs_N)
     return log_ratios_N.exp() - 1 - log_ratios_N
