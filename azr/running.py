@@ -27,6 +27,7 @@ from azr.training import Session, Watcher, train
 from azr.types import Task
 from sandbox.audit import Audited, AuditLog, Label
 from sandbox.doctor import require_isolation
+from sandbox.worker_logs import RunAudit
 
 errors = Console(stderr=True)
 
@@ -63,7 +64,7 @@ async def train_run(
                     checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
                     watcher=watcher,
                     must_stop=must_stop,
-                    audit=audit,
+                    audit=RunAudit(audit),
                 )
                 done = await train(session)
                 session.metrics.close()

@@ -31,7 +31,7 @@ from azr.selfplay.rounds import Played
 from azr.selfplay.seeding import seed_from_files, seed_from_identity
 from azr.tasks.source import fingerprint
 from azr.types import Rollout, Task, TrainingSample
-from sandbox.audit import AuditLog
+from sandbox.worker_logs import RunAudit
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +62,8 @@ class Session:
     watcher: Watcher
     must_stop: Callable[[], bool]
     """Asked after every step; True ends the run with a checkpoint."""
-    audit: AuditLog | None = None
-    """The log that the game's executor writes to, anchored at every checkpoint."""
+    audit: RunAudit | None = None
+    """The log that the game's executor writes to, anchored after every step."""
 
 
 async def train(session: Session) -> int:
@@ -73,7 +73,7 @@ async def train(session: Session) -> int:
         AzrError, SandboxError: the run stops where it is; everything up to the last checkpoint can be resumed.
     """
     config = session.config
-    done = restore(session)
+    done = await restore(session)
     if done is None:
         await prepare(session)
         done = 0
@@ -86,6 +86,7 @@ async def train(session: Session) -> int:
         session.metrics.append(done, metrics)
         logger.info("step %d of %d in %.1f s", done, config.steps, metrics["time/step_s"])
         session.watcher.step(done, config.steps, metrics)
+        await anchor(session, done)
         if is_last or done % config.checkpoint.every == 0 or session.must_stop():
             save(session, done)
     return done
@@ -115,6 +116,7 @@ async def prepare(session: Session) -> None:
     metrics |= await held_out_accuracy(session, 0, takes_all=True)
     session.metrics.append(0, metrics)
     session.watcher.step(0, config.steps, metrics)
+    await anchor(session, 0)
     save(session, 0)
 
 
@@ -183,6 +185,12 @@ async def held_out_accuracy(session: Session, step: int, *, takes_all: bool) -> 
     return {**score_metrics(scores), "time/eval_s": time.perf_counter() - started}
 
 
+async def anchor(session: Session, step: int) -> None:
+    """Fix what the audit log holds by now; a run without one has nothing to fix."""
+    if session.audit is not None:
+        await session.audit.anchor(step)
+
+
 def save(session: Session, step: int) -> None:
     """Write a checkpoint: weights, optimizer, random states, buffers, counters."""
 
@@ -193,18 +201,16 @@ def save(session: Session, step: int) -> None:
         write_json(folder / "state.json", {"step": step, "rng": session.game.rng.getstate()})
 
     session.checkpoints.save(step, write)
-    if session.audit is not None:
-        session.audit.anchor(step)
     logger.info("checkpoint of step %d", step)
 
 
-def restore(session: Session) -> int | None:
+async def restore(session: Session) -> int | None:
     """Become the newest intact checkpoint and forget what came after it; None for a run that has none."""
     checkpoint = session.checkpoints.latest()
     session.metrics.truncate_after(checkpoint.step if checkpoint else -1)
     session.store.delete_after(checkpoint.step if checkpoint else -1)
     if session.audit is not None and session.audit.is_begun:
-        session.audit.resumed(checkpoint.step if checkpoint else -1)
+        await session.audit.resumed(checkpoint.step if checkpoint else -1)
     if checkpoint is None:
         return None
     session.policy.load(checkpoint.folder / "policy")

@@ -1,4 +1,4 @@
-"""Anchors: where an audit log stood at each checkpoint, in a file that can be copied elsewhere or signed."""
+"""Anchors: where an audit log stood after each step, in a file that can be copied elsewhere or signed."""
 
 from __future__ import annotations
 

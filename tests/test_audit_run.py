@@ -25,6 +25,7 @@ from sandbox.audit import Audited, AuditLog, Label
 from sandbox.audit_reader import AuditReader
 from sandbox.chain import verify
 from sandbox.types import AuditError, Execution, Job
+from sandbox.worker_logs import RunAudit
 from tests.fakes import PLUS_ONE, InProcessExecutor, block, execution, induction_proposal, proposal, ran, reply, task
 from tests.selfplay.players import cell_of, identity_or_seven, program, right_input, right_output
 from tests.test_training import session
@@ -67,7 +68,7 @@ def audited(
         game = make_game(
             bare.config, policy=policy, executor=executor, task_types=dict(bare.game.task_types), held_out=[]
         )
-        yield replace(bare, game=game, policy=policy, audit=opened)
+        yield replace(bare, game=game, policy=policy, audit=RunAudit(opened))
 
 
 async def trained(folder: Path, *settings: str, policy: ScriptedPolicy | None = None) -> Path:
@@ -115,7 +116,7 @@ async def test_the_held_out_tasks_are_labelled_with_the_policy_after_the_step(tm
     assert found == [(0, "step-0"), (1, "step-1")]
 
 
-async def test_the_log_is_anchored_at_every_checkpoint(tmp_path: Path) -> None:
+async def test_the_log_is_anchored_after_every_step(tmp_path: Path) -> None:
     folder = await trained(tmp_path / "run", "steps=2")
     found = verify(folder / "run.db", folder / "anchors.jsonl")
     assert (found.findings, found.num_anchors, found.num_after_anchor) == ((), 3, 0)

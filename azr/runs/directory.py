@@ -6,7 +6,7 @@
     ├── config.toml       the resolved config
     ├── metrics.jsonl     a line a step
     ├── run.db            tasks, rollouts and the audit log of all executions (SQLite)
-    ├── anchors.jsonl     where the audit log stood at each checkpoint; copy it elsewhere
+    ├── anchors.jsonl     where the audit log stood after each step; copy it elsewhere
     ├── checkpoints/      step-000010/ ...
     ├── log.txt
     └── lock              held while a trainer lives
