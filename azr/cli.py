@@ -90,6 +90,25 @@ def evaluate(
     )
 
 
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="TOML file; ready-made ones lie in configs/.")],
+    gpu: Annotated[str, typer.Option(help="a100-80gb, h100-80gb, h200-141gb or rtx4090-24gb.")] = "h100-80gb",
+    completion: Annotated[
+        int | None, typer.Option("--completion", min=1, help="Mean tokens of a completion; 500 is assumed.")
+    ] = None,
+    overrides: Overrides = [],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Calculate what a config needs: memory on each GPU, seconds of a step, the bottleneck. Starts nothing.
+
+    Exit code 0: it fits by calculation. 1: it does not, and what would is named.
+    """
+    from azr.planning import run_plan
+
+    raise typer.Exit(run_plan(config, gpu=gpu, completion=completion, overrides=overrides, as_json=as_json))
+
+
 @app.command(name="exec")
 def execute(
     source: Input = STDIO,

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import subprocess
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,10 +14,18 @@ from azr.configfile import place_of
 from azr.errors import ConfigError, PolicyError
 from azr.policies.openrlhf.flags import flags
 from azr.policies.openrlhf.layout import require_layout
-from azr.sizing.topology import flatten
+from azr.sizing.architecture import architecture_of
+from azr.sizing.hardware import GIB
+from azr.sizing.memory import longest_sample
+from azr.sizing.remedies import explained, remedies, shortfall
+from azr.sizing.topology import Topology, flatten
+
+logger = logging.getLogger(__name__)
 
 OPENRLHF = "0.11.2"
 """Flags and internals move inside its patch releases."""
+RESERVED_GIB = 0.6
+"""Of a GPU's memory for the driver itself."""
 NEEDED = ("ray", "vllm", "deepspeed", "torch", "transformers", "flash_attn")
 
 
@@ -28,15 +39,76 @@ def check(config: Config, *, source: Path | None = None) -> None:
 
     try:
         words = flags(config)
-        require_layout(config)
+        topology = require_layout(config)
         require_packages()
         from azr.policies.openrlhf.arguments import checked
 
         checked(words, dict(flatten(config.openrlhf)))
+        require_gpus(config, topology, visible_gpus())
     except ConfigError as error:
         if source is None or not error.key:
             raise
         raise ConfigError(f"{place_of(source, error.key)}: {error}", key=error.key) from None
+
+
+def require_gpus(config: Config, topology: Topology, visible: Sequence[float]) -> None:
+    """Refuse more GPUs than this machine has, or less memory than the calculation; `visible` is their GiB.
+
+    A cluster's GPUs are not seen from here: their memory is taken from `cluster.gpu_memory_gib`, and Ray counts them.
+
+    Raises:
+        ConfigError: with the numbers and the nearest settings that fit.
+    """
+    if config.model.device == "cpu":
+        return
+    asked = topology.gpus(has_reference=config.learner.kl_coef > 0)
+    if not config.cluster.address and len(visible) < asked:
+        raise ConfigError(
+            f"[openrlhf] asks for {asked} GPUs ({topology.ranks} learn, {topology.sampling_gpus} sample"
+            f"{', shared' if topology.is_colocated else ''}), but this machine has {len(visible)}; "
+            'set cluster.address = "auto" to join a cluster, or openrlhf.train.colocate_all = true to share GPUs',
+            key="openrlhf.actor.num_gpus_per_node",
+        )
+    gpu_gib = config.cluster.gpu_memory_gib or min(visible, default=0.0)
+    if gpu_gib:
+        require_memory(config, gpu_gib=gpu_gib)
+
+
+def require_memory(config: Config, *, gpu_gib: float) -> None:
+    """Refuse what does not fit by calculation.
+
+    Raises:
+        ConfigError: the table of the fullest phase and the nearest settings that fit.
+    """
+    shape = architecture_of(config.model.path)
+    if shape is None:
+        logger.info("%s has no known shape: its memory was not calculated", config.model.path)
+        return
+    need = shortfall(config, shape, gpu_gib=gpu_gib)
+    if need is None:
+        return
+    ways = [str(way) for way in remedies(config, shape, gpu_gib=gpu_gib)]
+    lines = [f"  {size:8.1f} GiB  {name}" for name, size in explained(need, gpu_gib=gpu_gib).items()]
+    cause = (
+        f"a GPU that is {need.place} needs more than it has"
+        if need.peak > gpu_gib * GIB
+        else f"the KV cache holds {need.cache_tokens} tokens, and the longest sequence has {longest_sample(config)}"
+    )
+    raise ConfigError(
+        "\n".join([f"too little GPU memory by calculation: {cause}", *lines])
+        + f"\nthe nearest that fits: {'; or '.join(ways) or 'a smaller model'}. `azr plan` shows the whole table",
+        key="openrlhf.vllm.gpu_memory_utilization" if "engine" in need.place else "openrlhf.actor.num_gpus_per_node",
+    )
+
+
+def visible_gpus() -> list[float]:
+    """GiB of each GPU of this machine, as the driver says; empty where there is none."""
+    command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return [float(line) / 1024 - RESERVED_GIB for line in done.stdout.splitlines() if line.strip()]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []
 
 
 def require_packages() -> None:
