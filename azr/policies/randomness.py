@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import NamedTuple, cast
 
 import torch
+
+
+class Stream(NamedTuple):
+    """Random numbers that depend on a seed and a purpose alone."""
+
+    seed: int
+    purpose: str
+
+    def borrowed(self) -> AbstractContextManager[torch.Generator]:
+        """Torch's global random state for the length of a `with`."""
+        return random_stream(self.seed, self.purpose)
+
+    def seed_of(self, place: int) -> int:
+        """A seed of its own for one place of the stream."""
+        return derived_seed(self.seed, f"{self.purpose} {place}")
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """63 bits that depend on seed and purpose alone."""
+    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
@@ -15,9 +37,13 @@ def random_stream(seed: int, purpose: str) -> Generator[torch.Generator]:
 
     `transformers` samples from the global state only, so it cannot be given a generator of its own.
     """
-    digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
-    derived = int.from_bytes(digest[:8], "big") >> 1
-    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
+    derived = derived_seed(seed, purpose)
+    with untouched_randomness():
         torch.manual_seed(derived)
         yield torch.Generator().manual_seed(derived)
+
+
+def untouched_randomness() -> AbstractContextManager[None]:
+    """Torch's global random state, CPU and GPU, is afterwards what it was."""
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    return cast("AbstractContextManager[None]", torch.random.fork_rng(devices=devices))
