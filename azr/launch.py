@@ -17,6 +17,7 @@ from rich.table import Table
 from azr import configfile
 from azr.assembly import make_executor, make_policy, make_types, sampler
 from azr.config import Config
+from azr.distributed import train_distributed
 from azr.errors import ConfigError
 from azr.evaluation.heldout import Score, evaluate, load_tasks
 from azr.jsonlines import process
@@ -45,7 +46,10 @@ def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence
     folder = run_dir or Path("runs") / f"{config_path.stem}-seed{config.seed}"
     if not resume:
         RunDirectory.require_new(folder)
-    done = asyncio.run(_train(config, folder, resume=resume))
+    if config.policy.kind == "openrlhf":
+        done = train_distributed(config, folder, resume=resume, console=console)
+    else:
+        done = asyncio.run(_train(config, folder, resume=resume))
     return _conclude(folder, done=done, config=config)
 
 

@@ -37,12 +37,23 @@ class LoadedModel(NamedTuple):
     @property
     def end_ids(self) -> list[int]:
         """Tokens that end a completion: those of the generation config, or of the model, and the tokenizer's."""
-        of_config = cast(object, getattr(self.model.config, "eos_token_id", None))
-        of_model = cast(object, self.generation_config.eos_token_id)
-        named = cast("tuple[int | list[int] | None, ...]", (of_model or of_config, self.tokenizer.eos_token_id))
-        return sorted(
-            {end for ends in named if ends is not None for end in ([ends] if isinstance(ends, int) else ends)}
-        )
+        return _united_ends(self.generation_config, self.model.config, self.tokenizer.eos_token_id)
+
+
+def end_ids(source: str, of_tokenizer: int | None) -> list[int]:
+    """The same of a model's folder or hub name, without its weights."""
+    config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source))
+    try:
+        generation = GenerationConfig.from_pretrained(source)
+    except OSError:  # a model need not have one
+        generation = GenerationConfig()
+    return _united_ends(generation, config, of_tokenizer)
+
+
+def _united_ends(generation: GenerationConfig, config: PreTrainedConfig, of_tokenizer: object) -> list[int]:
+    of_model = cast(object, generation.eos_token_id) or cast(object, getattr(config, "eos_token_id", None))
+    named = cast("tuple[int | list[int] | None, ...]", (of_model, of_tokenizer))
+    return sorted({end for ends in named if ends is not None for end in ([ends] if isinstance(ends, int) else ends)})
 
 
 def load_model(config: ModelConfig) -> LoadedModel:

@@ -1,0 +1,132 @@
+"""A training run on OpenRLHF: this process starts its command and shows progress, the loop runs in a Ray actor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+
+from azr.config import Config
+from azr.policies.base import Policy
+from azr.policies.openrlhf.flags import flags, optimizer_steps
+from azr.running import train_run
+from azr.runs.checkpoint import CheckpointStore
+from azr.runs.metrics import read as read_metrics
+from azr.runs.progress import Progress
+from azr.runs.relay import Relay, following
+
+STAGING = ".openrlhf-"
+LOG = "openrlhf.log"
+errors = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """What the trainer's process does with its policy. It travels there."""
+
+    config: Config
+    folder: Path
+    resume: bool
+    relay: Path
+    process: Path
+    """Where it writes its process id."""
+
+    def __call__(self, policy: Policy) -> None:
+        self.process.write_text(str(os.getpid()), encoding="ascii")
+        asyncio.run(self._train(policy))
+
+    async def _train(self, policy: Policy) -> None:
+        await train_run(
+            self.config,
+            self.folder,
+            resume=self.resume,
+            load_policy=lambda: policy,
+            watch=lambda history: Relay(self.relay),
+        )
+
+
+def train_distributed(config: Config, folder: Path, *, resume: bool, console: Console) -> int:
+    """Train on OpenRLHF; returns the last finished step.
+
+    Raises:
+        ConfigError: OpenRLHF cannot run with this config; nothing has been started.
+        PolicyError: a process is lost; the run can be resumed.
+    """
+    folder = folder.absolute()
+    staging = folder / f"{STAGING}{uuid.uuid4().hex[:8]}"
+    folders = {"ckpt.path": str(staging), "ckpt.output_dir": str(folder / "model")}
+    command = [*flags(config, folders=folders), "--ckpt.save_hf"]
+    with tempfile.TemporaryDirectory(prefix="azr-openrlhf-") as name:
+        scratch = Path(name)
+        play = Play(config, folder, resume, scratch / "progress.jsonl", scratch / "pid")
+        history = read_metrics(folder / "metrics.jsonl") if resume else []
+        if resume and _stage(config, folder, staging):
+            command.append("--ckpt.load_enable")
+        try:
+            with (
+                Progress(str(folder), history=history, console=console) as progress,
+                following(play.relay, progress),
+                _interruptible(play.process),
+            ):
+                progress.note("starting Ray, the vLLM engines and the actors")
+                _launch(command, play, config, log=scratch / LOG)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+            _keep(scratch / LOG, folder)
+    return int(read_metrics(folder / "metrics.jsonl")[-1]["step"])
+
+
+def _launch(command: list[str], play: Play, config: Config, *, log: Path) -> None:
+    from azr.policies.openrlhf.launching import launch
+    from azr.policies.openrlhf.trainer import Recipe
+
+    launch(command, Recipe(play, optimizer_steps(config)), address=config.cluster.address, log=log)
+
+
+def _stage(config: Config, folder: Path, staging: Path) -> bool:
+    """Lay the newest checkpoint where OpenRLHF looks for one; False where there is none."""
+    from azr.policies.openrlhf.checkpoint import stage
+
+    checkpoint = CheckpointStore(folder / "checkpoints", config.checkpoint.keep).latest()
+    if checkpoint is None:
+        return False
+    stage(checkpoint.folder / "policy", staging)
+    return True
+
+
+def _keep(log: Path, folder: Path) -> None:
+    """OpenRLHF's own words go to the run directory, if there is one by now."""
+    if folder.is_dir() and log.is_file():
+        with (folder / LOG).open("a", encoding="utf-8") as kept:
+            kept.write(log.read_text(encoding="utf-8", errors="replace"))
+
+
+@contextmanager
+def _interruptible(process: Path) -> Generator[None]:
+    """The first Ctrl-C is passed on to the loop, which stops after the step; the second one breaks off."""
+    asked: list[int] = []
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        asked.append(1)
+        if len(asked) > 1 or not process.is_file():
+            raise KeyboardInterrupt
+        os.kill(int(process.read_text(encoding="ascii")), signal.SIGINT)
+        errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,9 @@
+"""OpenRLHF as a policy: Ray, DeepSpeed and vLLM sample and learn, and the loop stays ours.
+
+`launching` runs OpenRLHF's own command with one of its symbols replaced: the trainer. In the trainer's place stands
+`trainer.AZRTrainer`, whose `fit` makes an `OpenRLHFPolicy` of OpenRLHF's engines and actors and hands it to the same
+self-play loop that drives every other policy. So all flags, placement, ZeRO, weight sync and checkpoints are stock.
+
+What an upgrade of OpenRLHF must be held against is in one place: `stock` declares every symbol that is touched, and
+`tests/scale/test_contract.py` compares the declarations with the real classes.
+"""

@@ -1,0 +1,143 @@
+"""Training samples as OpenRLHF's experiences, and what it then says of an update in our words.
+
+Shapes: `B` samples, `A` predicted tokens of the longest (its length less one).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor
+
+from azr.errors import PolicyError
+from azr.policies.openrlhf.stock import Experience, RemoteExperienceMaker
+from azr.types import TrainingSample
+
+METRICS = {
+    "policy_loss": "loss",
+    "entropy_loss": "entropy",
+    "actor_grad_norm": "grad_norm",
+    "actor_lr": "learning_rate",
+    "kl": "kl",
+    "timing/make_experience": "time/logprobs_s",
+    "timing/ppo_train": "time/learn_s",
+    "timing/broadcast": "time/sync_s",
+}
+"""OpenRLHF's name of a metric -> ours."""
+
+
+class AZRExperienceMaker(RemoteExperienceMaker):
+    """Leaves advantages as they are, and keeps what the recomputed logprobs say of the sampler."""
+
+    mismatch: dict[str, float]
+    """Of the last batch; see `mismatch`."""
+
+    def compute_advantages_and_returns(self, experiences: list[Experience]) -> list[Experience]:
+        correction = self.args.algo.advantage
+        cap = cast(float, correction.is_correction_threshold[-1]) if correction.is_correction_level != "off" else 0.0
+        self.mismatch = mismatch(experiences, cap=cap)
+        return [spread_advantages(batch) for batch in experiences]
+
+
+class Layout(NamedTuple):
+    """How a batch is spread."""
+
+    num_samples: int
+    """Samples that every update has; DeepSpeed counts on it."""
+    micro_batch: int
+    """Samples of one forward pass."""
+    ranks: int
+    """Data-parallel ranks; each gets a stretch of the batch."""
+
+
+def experiences(samples: Sequence[TrainingSample], layout: Layout) -> list[Experience]:
+    """One experience a sample, filled up to the batch, in an order that gives every rank samples of all lengths.
+
+    Raises:
+        PolicyError: more samples than the batch holds.
+    """
+    if len(samples) > layout.num_samples:
+        raise PolicyError(f"{len(samples)} training samples do not fit a batch of {layout.num_samples}")
+    by_length = sorted(samples, key=lambda sample: -len(sample.prompt_ids) - len(sample.token_ids))
+    fillers = [filler(by_length[0])] * (layout.num_samples - len(samples))
+    rows = [*by_length, *fillers]
+    size = layout.micro_batch
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    dealt = [batch for rank in range(layout.ranks) for batch in batches[rank :: layout.ranks]]
+    return [experience(sample) for batch in dealt for sample in batch]
+
+
+def filler(like: TrainingSample) -> TrainingSample:
+    """A sample without a single action: it stands in the batch and changes neither the loss nor its token mean."""
+    return TrainingSample(like.cell, (like.prompt_ids[0],) * 2, (), (), advantage=0.0)
+
+
+def experience(sample: TrainingSample) -> Experience:
+    """A batch of one. OpenRLHF logs a reward, which it would make advantages of; ours is the advantage itself."""
+    tokens = [*sample.prompt_ids, *sample.token_ids]
+    before = len(sample.prompt_ids) - 1
+    advantage = torch.tensor([sample.advantage], dtype=torch.float32)
+    return Experience(
+        sequences=torch.tensor([tokens]),
+        attention_mask=torch.ones(1, len(tokens), dtype=torch.long),
+        action_mask=torch.tensor([[0] * before + [1] * len(sample.token_ids)]),
+        rollout_log_probs=torch.tensor([[0.0] * before + list(sample.sampling_logprobs)], dtype=torch.float32),
+        rewards=advantage,
+        scores=advantage,
+        response_length=torch.tensor([len(sample.token_ids)]),
+        total_length=torch.tensor([len(tokens)]),
+        truncated=torch.tensor([False]),
+        prompts=[""],
+        labels=[f"{sample.cell.role.value}/{sample.cell.task_type}"],
+        info={"reward": advantage, "advantage": advantage},
+    )
+
+
+def spread_advantages(batch: Experience) -> Experience:
+    """Every action's advantage is its sample's, as it came: not clipped, not normalised again."""
+    advantages_B = batch.info.pop("advantage")
+    batch.advantages = advantages_B.unsqueeze(-1) * batch.action_mask
+    batch.returns, batch.kl = batch.advantages.clone(), None
+    batch.info = {"reward": batch.info["reward"]}  # means over a filler's actions are 0 / 0
+    return batch
+
+
+def mismatch(batches: Sequence[Experience], *, cap: float) -> dict[str, float]:
+    """How far the model that trains is from the engine that sampled, before the update: token means.
+
+    `sampler_kl` is the k3 estimate of KL(sampler || learner), `sampler_ratio` the mean of learner over sampler,
+    `sampler_cut` the share of tokens whose ratio is above the cap of the importance weight.
+    """
+    log_ratios = [_log_ratios(batch) for batch in batches]
+    log_ratios_N = torch.cat(log_ratios)
+    ratios_N = log_ratios_N.exp()
+    found = {
+        "sampler_kl": float((ratios_N - 1 - log_ratios_N).mean()),
+        "sampler_ratio": float(ratios_N.mean()),
+        "tokens": float(len(log_ratios_N)),
+    }
+    return {**found, "sampler_cut": float((ratios_N > cap).float().mean())} if cap else found
+
+
+def _log_ratios(batch: Experience) -> Tensor:
+    is_action_BA = batch.action_mask.bool()
+    return (batch.action_log_probs.float() - batch.rollout_log_probs)[is_action_BA].clamp(-20.0, 20.0)
+
+
+def learner_metrics(status: Mapping[str, Any]) -> dict[str, float]:
+    """What OpenRLHF says of an update, by our names.
+
+    Raises:
+        PolicyError: the loss or the gradient is not finite.
+    """
+    found = {ours: float(cast(float, status[theirs])) for theirs, ours in METRICS.items() if theirs in status}
+    unusable = {name: value for name, value in found.items() if not math.isfinite(value)}
+    if unusable:
+        raise PolicyError(
+            f"the update gave {unusable}: the weights in memory cannot be trusted any more. "
+            "The last checkpoint can: go on from it with --resume"
+        )
+    return found

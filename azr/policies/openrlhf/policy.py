@@ -1,0 +1,186 @@
+"""OpenRLHF's engines and actors as a policy. It lives in the trainer's process, beside the loop that drives it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, cast
+
+from azr.errors import PolicyError
+from azr.policies.base import Sampling
+from azr.policies.loading import end_ids
+from azr.policies.openrlhf import checkpoint
+from azr.policies.openrlhf.engines import Engines
+from azr.policies.openrlhf.experiences import AZRExperienceMaker, Layout, experiences, learner_metrics
+from azr.policies.openrlhf.stock import (
+    BasePPOTrainer,
+    RayError,
+    RequestOutput,
+    RequestOutputKind,
+    SamplingParams,
+)
+from azr.types import Completion, TrainingSample
+
+SEED_BITS = 62
+"""vLLM's seeds are signed 64-bit numbers, and it counts on from a prompt's seed for each of its completions."""
+
+
+class Counters(NamedTuple):
+    """What random seeds are derived from."""
+
+    seed: int
+    generate_calls: int
+    update_calls: int
+
+
+class OpenRLHFPolicy:
+    """Implements `azr.policies.base.Policy`.
+
+    What is drawn for a prompt depends on the seed, the stream (or the number of calls before) and the prompt's place,
+    as far as vLLM's kernels give the same numbers in other company.
+    """
+
+    def __init__(self, trainer: BasePPOTrainer, maker: AZRExperienceMaker) -> None:
+        arguments = trainer.args
+        self._trainer = trainer
+        self._maker = maker
+        self._engines = Engines(trainer.vllm_engines, sleeps=cast(bool, arguments.vllm.enable_sleep))
+        self._end_ids = end_ids(cast(str, arguments.actor.model_name_or_path), trainer.tokenizer.eos_token_id)
+        self._max_tokens = cast(int, arguments.data.max_len)
+        self._layout = _layout(trainer)
+        self._counters = Counters(cast(int, arguments.train.seed), generate_calls=0, update_calls=0)
+
+    @property
+    def batches_continuously(self) -> bool:
+        return True
+
+    async def generate(self, prompts: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
+        """`num_samples` completions for each prompt, in the order of the prompts.
+
+        Logprobs are vLLM's of the temperature-scaled distribution, after top-p.
+
+        Raises:
+            PolicyError: a prompt is empty or leaves no room for a completion, or an engine is lost.
+        """
+        if sampling.thinking != "free":
+            raise PolicyError("thoughts can be steered by the local policy only: azr eval RUN uses it")
+        counters = self._counters
+        if not sampling.stream:
+            self._counters = counters._replace(generate_calls=counters.generate_calls + 1)
+        stream = f"{counters.seed} {sampling.stream or counters.generate_calls}"
+        rows = self._tokenize(prompts)
+        with _ray_errors("generate"):
+            answers = await asyncio.gather(
+                *(self._complete(row, sampling, f"{stream} {place}") for place, row in enumerate(rows))
+            )
+        return [self._completions(row, answer) for row, answer in zip(rows, answers, strict=True)]
+
+    def count_tokens(self, text: str) -> int:
+        """Length of a prompt in tokens."""
+        return len(self._tokenize([text])[0])
+
+    async def update(self, samples: Sequence[TrainingSample]) -> Mapping[str, float]:
+        """Learn from one step's samples and give the engines the weights.
+
+        Returns `loss`, `entropy`, `grad_norm` (of the last optimizer step), `learning_rate`, `sampler_kl` and its like
+        (see `experiences.mismatch`), and what the parts of the update took.
+
+        Raises:
+            PolicyError: nothing to learn from, a value is not finite, or a process is lost. The weights in memory are
+                then of no use: the run ends, and goes on from its last checkpoint.
+        """
+        counters = self._counters
+        self._counters = counters._replace(update_calls=counters.update_calls + 1)
+        spoken = [sample for sample in samples if sample.token_ids]
+        if not spoken:
+            raise PolicyError("an update needs at least one sample with a completion token")
+        batch = experiences(spoken, self._layout)
+        with _ray_errors("learn"):
+            await self._engines.sleep()
+            status, _ = await asyncio.to_thread(self._trainer.train_step, batch, counters.update_calls)
+        return {**learner_metrics(status), **self._maker.mismatch}
+
+    def save(self, folder: Path) -> None:
+        """Write what DeepSpeed saves of every rank, the model as `transformers` loads it, and counters."""
+        with _ray_errors("save"):
+            checkpoint.write(folder, self._trainer, self._counters._asdict())
+
+    def load(self, folder: Path) -> None:
+        """Become what `save` wrote: the actors have read it when they were made; the engines get the weights now.
+
+        Raises:
+            CheckpointError: the actors have read something else.
+        """
+        with _ray_errors("load"):
+            self._counters = Counters(**checkpoint.read(folder, self._trainer))
+            self._trainer.broadcast_to_vllm()
+
+    def export(self, folder: Path) -> None:
+        """Write a model that `transformers` loads by itself, in bfloat16."""
+        with _ray_errors("export"):
+            checkpoint.export(folder, self._trainer)
+
+    def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._trainer.tokenizer(list(texts))["input_ids"] if texts else []
+
+    async def _complete(self, row: Sequence[int], sampling: Sampling, purpose: str) -> RequestOutput:
+        room = self._max_tokens - len(row)
+        if not row or room < 1:
+            raise PolicyError(f"a prompt of {len(row)} tokens cannot be continued; at most {self._max_tokens - 1} can")
+        params = SamplingParams(
+            n=sampling.num_samples,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=min(sampling.max_new_tokens, room),
+            stop_token_ids=self._end_ids,
+            seed=_seed(purpose),
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        return await self._engines.complete(row, params, num_samples=sampling.num_samples)
+
+    def _completions(self, row: Sequence[int], answer: RequestOutput) -> list[Completion]:
+        found: list[Completion] = []
+        for sampled in answer.outputs:
+            token_ids, is_truncated = tuple(sampled.token_ids), sampled.finish_reason == "length"
+            visible = list(token_ids if is_truncated else token_ids[:-1])
+            found.append(
+                Completion(
+                    text=self._trainer.tokenizer.decode(visible, clean_up_tokenization_spaces=False),
+                    prompt_ids=tuple(row),
+                    token_ids=token_ids,
+                    sampling_logprobs=tuple(sampled.logprobs.logprobs),
+                    is_truncated=is_truncated,
+                )
+            )
+        return found
+
+
+def _layout(trainer: BasePPOTrainer) -> Layout:
+    arguments = trainer.args
+    spread = cast(int, arguments.ds.ring_attn_size * arguments.ds.tensor_parallel_size)
+    ranks = cast(int, arguments.actor.num_nodes * arguments.actor.num_gpus_per_node) // spread
+    return Layout(cast(int, arguments.rollout.batch_size), cast(int, arguments.rollout.micro_batch_size), ranks)
+
+
+def _seed(purpose: str) -> int:
+    digest = hashlib.sha256(purpose.encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
+
+
+@contextmanager
+def _ray_errors(doing: str) -> Generator[None]:
+    """Ray's errors as ours, said once at the border."""
+    try:
+        yield
+    except RayError as error:
+        reason = str(error).strip().splitlines()
+        raise PolicyError(
+            f"OpenRLHF failed to {doing}: {type(error).__name__}: {reason[-1] if reason else ''}. "
+            "Its processes are lost or broken; go on from the last checkpoint with --resume"
+        ) from error

@@ -1,0 +1,63 @@
+"""What stands in the place of OpenRLHF's trainer: it lends its engines and actors to our loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from azr.policies.base import Policy
+from azr.policies.openrlhf.experiences import AZRExperienceMaker
+from azr.policies.openrlhf.policy import OpenRLHFPolicy
+from azr.policies.openrlhf.stock import BasePPOTrainer, RayActorGroup, RolloutRayActor, Strategy, get_tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the trainer is given beside OpenRLHF's flags. It travels to another process."""
+
+    play: Callable[[Policy], None]
+    """The run, given the policy."""
+    optimizer_steps: int
+    """Of the whole run: the horizon of the learning rate's schedule."""
+
+
+class AZRTrainer(BasePPOTrainer):
+    """One run's controller: a Ray actor, made by OpenRLHF's `train` as it makes its own."""
+
+    def __init__(
+        self,
+        pretrain: str,
+        strategy: Strategy,
+        actor_model_group: RayActorGroup,
+        critic_model_group: None,
+        reward_model_group: None,
+        reference_model_group: RayActorGroup | None,
+        vllm_engines: Sequence[RolloutRayActor],
+        *,
+        recipe: Recipe,
+        **sampling: object,
+    ) -> None:
+        del sampling  # every call of `generate` says how
+        is_fast = not strategy.args.data.disable_fast_tokenizer
+        tokenizer = get_tokenizer(pretrain, None, "left", strategy, use_fast=is_fast)
+        super().__init__(
+            strategy,
+            actor_model_group,
+            critic_model_group,
+            reward_model_group,
+            reference_model_group,
+            vllm_engines,
+            tokenizer,
+        )
+        self._maker = AZRExperienceMaker(
+            actor_model_group, None, None, reference_model_group, self.kl_ctl, strategy, tokenizer
+        )
+        self.experience_maker = self._maker
+        self._recipe = recipe
+
+    def get_max_steps(self) -> int:
+        return self._recipe.optimizer_steps
+
+    def fit(self) -> None:
+        """The whole run."""
+        self._recipe.play(OpenRLHFPolicy(self, self._maker))
