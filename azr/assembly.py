@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
+from azr.cluster.executor import ClusterExecutor
 from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
 from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
@@ -15,9 +18,11 @@ from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
+from sandbox.audit import Audited, AuditLog, Label
 from sandbox.docker import DockerExecutor
 from sandbox.jail import JailExecutor
 from sandbox.types import Executor
+from sandbox.worker_logs import RunAudit
 
 
 def make_rules(tasks: TasksConfig, sandbox: SandboxConfig) -> Rules:
@@ -54,6 +59,28 @@ def make_executor(sandbox: SandboxConfig) -> Executor:
     if sandbox.backend == "jail":
         return JailExecutor(workers=workers, control_group=sandbox.jail_cgroup)
     return DockerExecutor(sandbox.image, workers=workers, runtime=sandbox.runtime or None)
+
+
+def run_executor(config: Config) -> Executor:
+    """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
+    if config.policy.kind != "openrlhf" or not config.cluster.sandboxes_per_node:
+        return make_executor(config.sandbox)
+    from azr.cluster.ray_fleet import RayFleet
+
+    return ClusterExecutor(RayFleet(partial(make_executor, config.sandbox), config.cluster), config.cluster)
+
+
+async def put_on_record(executor: Executor, log: AuditLog, folder: Path) -> tuple[Executor, RunAudit]:
+    """The executor with what it runs on record; and the run's log, which holds those of a cluster's workers together.
+
+    Raises:
+        AuditError: a worker does not see the run directory.
+    """
+    label = Label("train")
+    if isinstance(executor, ClusterExecutor):
+        audit = RunAudit(log, executor)
+        return await executor.recorded(folder, log, label), audit
+    return Audited(executor, log, label), RunAudit(log)
 
 
 def make_policy(config: Config) -> Policy:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from azr.assembly import make_executor, make_game, make_types
+from azr.assembly import make_game, make_types, put_on_record, run_executor
 from azr.config import Config
 from azr.errors import InputError
 from azr.evaluation.heldout import load_tasks
@@ -25,9 +25,8 @@ from azr.runs.sinks import open_sinks
 from azr.runs.store import RunStore
 from azr.training import Session, Watcher, train
 from azr.types import Task
-from sandbox.audit import Audited, AuditLog, Label
+from sandbox.audit import AuditLog
 from sandbox.doctor import require_isolation
-from sandbox.worker_logs import RunAudit
 
 errors = Console(stderr=True)
 
@@ -46,17 +45,18 @@ async def train_run(
     """
     task_types = make_types(config)
     held_out = played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
-    async with make_executor(config.sandbox) as executor:
+    async with run_executor(config) as executor:
         await require_isolation(executor)
         policy = load_policy()
         game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
         make_run = RunDirectory.resume if resume else RunDirectory.create
         with make_run(folder, config) as run, _interruptible() as must_stop:
             history = read_metrics(run.metrics) if resume else []
-            with watch(history) as watcher, closing(AuditLog.open(run.database)) as audit:
+            with watch(history) as watcher, closing(AuditLog.open(run.database)) as log:
+                recorded, audit = await put_on_record(executor, log, run.path)
                 session = Session(
                     config=config,
-                    game=replace(game, executor=Audited(executor, audit, Label("train"))),
+                    game=replace(game, executor=recorded),
                     policy=policy,
                     evaluation_tasks=held_out,
                     metrics=MetricsLog(run.metrics, open_sinks(config.sinks, folder)),
@@ -64,7 +64,7 @@ async def train_run(
                     checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
                     watcher=watcher,
                     must_stop=must_stop,
-                    audit=RunAudit(audit),
+                    audit=audit,
                 )
                 done = await train(session)
                 session.metrics.close()
