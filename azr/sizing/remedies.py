@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import combinations
 from typing import Any, NamedTuple, cast
 
 from azr.config import Config
@@ -15,6 +16,7 @@ from azr.sizing.topology import Topology, topology_of
 SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)
 """Shares of a GPU that are tried for an engine."""
 MOST_GPUS = 64
+MOST_TOGETHER = 3
 NAMED = 3
 """How many remedies are named."""
 
@@ -43,22 +45,23 @@ def shortfall(config: Config, shape: Architecture, *, gpu_gib: float) -> Need | 
 
 
 def remedies(config: Config, shape: Architecture, *, gpu_gib: float) -> list[Change]:
-    """The smallest changes that make it fit: single ones, else all that help together; empty where nothing does."""
-    single: list[Change] = []
-    named: set[str] = set()
-    together: dict[str, Any] = {}
-    for change in candidates(config, shape):
-        keys = {key for key, _ in change.settings}
-        if not keys & named and _fits(config, change, shape, gpu_gib=gpu_gib):
-            single.append(change)
-            named |= keys
-    if single:
-        return single[:NAMED]
-    for change in candidates(config, shape):
-        together |= dict(change.settings)
-        everything = Change(tuple(together.items()))
-        if _fits(config, everything, shape, gpu_gib=gpu_gib):
-            return [everything]
+    """The smallest changes that make it fit: single ones, else two or three together; empty where nothing does."""
+    tried = list(candidates(config, shape))
+    for count in range(1, MOST_TOGETHER + 1):
+        found: list[Change] = []
+        named: set[frozenset[str]] = set()
+        for changes in combinations(tried, count):
+            keys = [key for change in changes for key, _ in change.settings]
+            if len(set(keys)) < len(keys) or any(known <= set(keys) for known in named):
+                continue
+            change = Change(tuple(setting for change in changes for setting in change.settings))
+            if _fits(config, change, shape, gpu_gib=gpu_gib):
+                found.append(change)
+                named.add(frozenset(keys))
+            if len(found) == NAMED:
+                break
+        if found:
+            return found
     return []
 
 
@@ -111,14 +114,21 @@ def _spread(config: Config, topology: Topology, shape: Architecture) -> Iterator
     yield from (Change(((share, value),)) for value in SHARES if value < topology.memory_share)
     if topology.zero_stage < 3:
         yield Change((("openrlhf.ds.zero_stage", 3),))
-    for gpus in (topology.engine_gpus << shift for shift in range(1, 4)):
-        if not topology.is_colocated and shape.heads % gpus == 0:
-            yield Change((("openrlhf.vllm.tensor_parallel_size", gpus),))
+    yield from _larger_engines(topology, shape)
     yield from _more_gpus(topology)
     if not topology.offloads_optimizer:
         yield Change((("openrlhf.ds.adam_offload", True),))
     if config.learner.entropy_coef:
         yield Change((("learner.entropy_coef", 0.0),))
+
+
+def _larger_engines(topology: Topology, shape: Architecture) -> Iterator[Change]:
+    for gpus in (topology.engine_gpus << shift for shift in range(1, 4)):
+        if shape.heads % gpus or topology.sampling_gpus % gpus:
+            continue
+        engines = topology.sampling_gpus // gpus
+        parallel = ("openrlhf.vllm.tensor_parallel_size", gpus)
+        yield Change((parallel, ("openrlhf.vllm.num_engines", engines)))
 
 
 def _more_gpus(topology: Topology) -> Iterator[Change]:

@@ -63,10 +63,12 @@ def require_gpus(config: Config, topology: Topology, visible: Sequence[float]) -
         return
     asked = topology.gpus(has_reference=config.learner.kl_coef > 0)
     if not config.cluster.address and len(visible) < asked:
+        shared = ", the same ones" if topology.is_colocated else ""
+        sharing = "" if topology.is_colocated else ", or openrlhf.train.colocate_all = true to share GPUs"
         raise ConfigError(
-            f"[openrlhf] asks for {asked} GPUs ({topology.ranks} learn, {topology.sampling_gpus} sample"
-            f"{', shared' if topology.is_colocated else ''}), but this machine has {len(visible)}; "
-            'set cluster.address = "auto" to join a cluster, or openrlhf.train.colocate_all = true to share GPUs',
+            f"[openrlhf] asks for {asked} GPUs ({topology.ranks} learn, {topology.sampling_gpus} sample{shared}) and "
+            f"this machine has {len(visible)}: set fewer ranks and engines{sharing}; or join a cluster by "
+            'cluster.address = "auto"',
             key="openrlhf.actor.num_gpus_per_node",
         )
     gpu_gib = config.cluster.gpu_memory_gib or min(visible, default=0.0)

@@ -1,0 +1,88 @@
+"""What does not fit is told, and every remedy that is named does help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from azr.config import Config
+from azr.sizing.hardware import GIB
+from azr.sizing.remedies import Change, changed, explained, remedies, shortfall
+from tests.sizing.builders import QWEN_7B, colocated, spread
+
+FITTING = {"sampling": {"max_prompt_tokens": 512, "max_new_tokens": 512}}
+
+
+def named(config: Config, *, gpu_gib: float) -> list[str]:
+    return [str(change) for change in remedies(config, QWEN_7B, gpu_gib=gpu_gib)]
+
+
+def test_a_run_that_fits_lacks_nothing() -> None:
+    assert shortfall(colocated(4), QWEN_7B, gpu_gib=79) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "gpu_gib", "one_of_them"),
+    [
+        (colocated(2, stage=2), 79, "openrlhf.actor.num_gpus_per_node = 4 and openrlhf.vllm.num_engines = 4"),
+        (colocated(4, sleeps=False), 79, "openrlhf.vllm.enable_sleep = true"),
+        (spread(train={"micro_batch_size": 4}, ds={"zero_stage": 3}), 79, "openrlhf.train.micro_batch_size = 1"),
+        (spread(actor={"num_gpus_per_node": 8}, vllm={"num_engines": 1}, **FITTING), 24, "openrlhf.ds.zero_stage = 3"),
+        (
+            spread(ds={"zero_stage": 3}, model={"gradient_checkpointing": False}),
+            79,
+            "model.gradient_checkpointing = true",
+        ),
+    ],
+)
+def test_the_nearest_setting_that_fits_is_named(config: Config, gpu_gib: float, one_of_them: str) -> None:
+    assert shortfall(config, QWEN_7B, gpu_gib=gpu_gib) is not None
+    assert any(one_of_them in way for way in named(config, gpu_gib=gpu_gib))
+
+
+@pytest.mark.parametrize("gpu_gib", [24, 32, 40, 48, 60])
+def test_every_remedy_fits(gpu_gib: float) -> None:
+    config = colocated(4)
+    for change in remedies(config, QWEN_7B, gpu_gib=gpu_gib):
+        assert shortfall(changed(config, change), QWEN_7B, gpu_gib=gpu_gib) is None
+
+
+def test_where_nothing_small_helps_nothing_is_named() -> None:
+    assert named(colocated(1), gpu_gib=4) == []
+
+
+def test_an_engine_whose_cache_cannot_hold_the_longest_sequence_lacks_memory() -> None:
+    config = spread(vllm={"num_engines": 4, "gpu_memory_utilization": 0.22}, ds={"zero_stage": 3})
+    need = shortfall(config, QWEN_7B, gpu_gib=79)
+    assert need is not None
+    assert need.place == "engine"
+    assert need.peak < 79 * GIB
+
+
+@pytest.mark.parametrize(
+    ("tables", "way"),
+    [
+        ({}, "model.lora.rank = 64"),
+        ({"model": {"path": "Qwen/Qwen2.5-7B", "lora": {"rank": 64}}}, "sampling.batch_size = 32"),
+    ],
+)
+def test_the_local_policy_is_told_of_adapters_and_smaller_batches(tables: dict[str, Any], way: str) -> None:
+    config = Config.model_validate({"model": {"path": "Qwen/Qwen2.5-7B"}, **tables})
+    assert way in named(config, gpu_gib=60 if "model" in tables else 79)
+
+
+def test_a_change_is_made_to_any_depth_and_the_original_stays() -> None:
+    config = spread()
+    other = changed(config, Change((("openrlhf.ds.zero_stage", 3), ("model.gradient_checkpointing", False))))
+    assert other.openrlhf["ds"] == {"zero_stage": 3}
+    assert not other.model.gradient_checkpointing
+    assert "ds" not in config.openrlhf
+
+
+def test_the_explanation_adds_up() -> None:
+    need = shortfall(colocated(2, stage=2), QWEN_7B, gpu_gib=79)
+    assert need is not None
+    *parts, total, available = explained(need, gpu_gib=79).values()
+    assert sum(parts) == pytest.approx(total)
+    assert total > available == 79
