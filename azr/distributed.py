@@ -70,11 +70,12 @@ def train_distributed(config: Config, folder: Path, *, resume: bool, console: Co
         scratch = Path(name)
         play = Play(config, folder, resume, scratch / "progress.jsonl", scratch / "pid")
         history = read_metrics(folder / "metrics.jsonl") if resume else []
+        shown = Console(file=console.file)  # the terminal itself: OpenRLHF's own words are sent elsewhere
         if resume and _stage(config, folder, staging):
             command.append("--ckpt.load_enable")
         try:
             with (
-                Progress(str(folder), history=history, console=console) as progress,
+                Progress(str(folder), history=history, console=shown) as progress,
                 following(play.relay, progress),
                 _interruptible(play.process),
             ):

@@ -22,9 +22,9 @@ METRICS = {
     "actor_grad_norm": "grad_norm",
     "actor_lr": "learning_rate",
     "kl": "kl",
-    "timing/make_experience": "time/logprobs_s",
-    "timing/ppo_train": "time/learn_s",
-    "timing/broadcast": "time/sync_s",
+    "timing/make_experience": "logprobs_s",
+    "timing/ppo_train": "learn_s",
+    "timing/broadcast": "sync_s",
 }
 """OpenRLHF's name of a metric -> ours."""
 
