@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -19,11 +20,13 @@ from rich.console import Console
 from azr.config import Config
 from azr.policies.base import Policy
 from azr.policies.openrlhf.flags import flags, optimizer_steps
+from azr.policies.openrlhf.preflight import require_num_gpus
 from azr.running import train_run
 from azr.runs.checkpoint import CheckpointStore
 from azr.runs.metrics import read as read_metrics
 from azr.runs.progress import Progress
 from azr.runs.relay import Relay, following
+from azr.sizing.topology import topology_of
 
 STAGING = ".openrlhf-"
 LOG = "openrlhf.log"
@@ -91,7 +94,8 @@ def _launch(command: list[str], play: Play, config: Config, *, log: Path) -> Non
     from azr.policies.openrlhf.launching import launch
     from azr.policies.openrlhf.trainer import Recipe
 
-    launch(command, Recipe(play, optimizer_steps(config)), address=config.cluster.address, log=log)
+    require = partial(require_num_gpus, config, topology_of(config))
+    launch(command, Recipe(play, optimizer_steps(config)), address=config.cluster.address, log=log, require=require)
 
 
 def _stage(config: Config, folder: Path, staging: Path) -> bool:

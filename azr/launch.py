@@ -23,6 +23,7 @@ from azr.evaluation.heldout import Score, evaluate, load_tasks
 from azr.jsonlines import process
 from azr.modelfree import Exec, Validate, Verify
 from azr.policies.base import Thinking
+from azr.policies.openrlhf.preflight import check
 from azr.running import played, train_run
 from azr.runs.checkpoint import Checkpoint, CheckpointStore
 from azr.runs.directory import LOGGERS, OneLineFormatter, RunDirectory
@@ -47,6 +48,7 @@ def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence
     if not resume:
         RunDirectory.require_new(folder)
     if config.policy.kind == "openrlhf":
+        check(config, source=config_path)
         done = train_distributed(config, folder, resume=resume, console=console)
     else:
         done = asyncio.run(_train(config, folder, resume=resume))

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "selfplay": {"tasks", "config", "sandbox"},
     "rl": {"config"},
     "sizing": {"config"},
-    "policies": {"rl", "config", "configfile", "sizing"},
+    "policies": {"rl", "config", "configfile", "sizing", "sandbox"},
     "nano": {"tasks", "config", "prompts", "rl"},
     "runs": {"config", "configfile"},
     "evaluation": {"tasks", "config", "sandbox"},

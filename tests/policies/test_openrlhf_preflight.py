@@ -11,7 +11,7 @@ from azr.configfile import load
 from azr.errors import ConfigError, PolicyError
 from azr.policies.openrlhf import preflight
 from azr.policies.openrlhf.layout import require_layout
-from azr.policies.openrlhf.preflight import check, require_gpus, require_memory, require_packages
+from azr.policies.openrlhf.preflight import check, require_gpus, require_memory, require_num_gpus, require_packages
 from tests.sizing.builders import colocated, spread
 
 
@@ -43,26 +43,36 @@ def test_what_openrlhf_needs_and_is_missing_is_named(monkeypatch: pytest.MonkeyP
 
 def test_more_gpus_than_there_are_is_refused_with_both_numbers() -> None:
     config = spread()
-    with pytest.raises(ConfigError, match=r"asks for 8 GPUs \(4 learn, 4 sample\) and this machine has 2"):
-        require_gpus(config, require_layout(config), [79.0, 79.0])
+    with pytest.raises(ConfigError, match=r"asks for 8 GPUs \(4 learn, 4 sample\), and there are 2"):
+        require_gpus(config, require_layout(config), visible=[79.0, 79.0])
 
 
 def test_a_cluster_s_gpus_are_not_counted_here() -> None:
     config = colocated().model_copy(update={"cluster": colocated().cluster.model_copy(update={"address": "auto"})})
-    require_gpus(config, require_layout(config), [])
+    require_gpus(config, require_layout(config), visible=[])
+
+
+def test_a_cluster_with_too_few_is_refused_rather_than_waited_for() -> None:
+    config = colocated().model_copy(update={"cluster": colocated().cluster.model_copy(update={"address": "auto"})})
+    require_num_gpus(config, require_layout(config), 4)
+    with pytest.raises(
+        ConfigError, match=r"asks for 4 GPUs \(4 learn, 4 sample, the same ones\), and there are 3"
+    ) as caught:
+        require_num_gpus(config, require_layout(config), 3)
+    assert "join a cluster" not in str(caught.value)
 
 
 def test_on_a_cpu_nothing_is_asked_of_gpus() -> None:
     config = colocated().model_copy(update={"model": colocated().model.model_copy(update={"device": "cpu"})})
-    require_gpus(config, require_layout(config), [])
+    require_gpus(config, require_layout(config), visible=[])
 
 
 def test_memory_that_is_named_goes_before_memory_that_is_seen() -> None:
     config = colocated()
-    require_gpus(config, require_layout(config), [79.0] * 4)
+    require_gpus(config, require_layout(config), visible=[79.0] * 4)
     small = config.model_copy(update={"cluster": config.cluster.model_copy(update={"gpu_memory_gib": 20.0})})
     with pytest.raises(ConfigError, match="too little GPU memory by calculation"):
-        require_gpus(small, require_layout(small), [79.0] * 4)
+        require_gpus(small, require_layout(small), visible=[79.0] * 4)
 
 
 def test_too_little_memory_shows_the_table_and_what_fits() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import subprocess
@@ -44,36 +45,49 @@ def check(config: Config, *, source: Path | None = None) -> None:
         from azr.policies.openrlhf.arguments import checked
 
         checked(words, dict(flatten(config.openrlhf)))
-        require_gpus(config, topology, visible_gpus())
+        if not importlib.import_module("ray").is_initialized():  # else it knows what there is
+            require_gpus(config, topology, visible=visible_gpus())
     except ConfigError as error:
         if source is None or not error.key:
             raise
         raise ConfigError(f"{place_of(source, error.key)}: {error}", key=error.key) from None
 
 
-def require_gpus(config: Config, topology: Topology, visible: Sequence[float]) -> None:
-    """Refuse more GPUs than this machine has, or less memory than the calculation; `visible` is their GiB.
+def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float]) -> None:
+    """Refuse more GPUs than this machine has, or less memory than the calculation; `visible` are their GiB.
 
-    A cluster's GPUs are not seen from here: their memory is taken from `cluster.gpu_memory_gib`, and Ray counts them.
+    A cluster's GPUs are not seen from here: Ray counts them once it is joined, and `cluster.gpu_memory_gib` says how
+    large they are.
 
     Raises:
         ConfigError: with the numbers and the nearest settings that fit.
     """
     if config.model.device == "cpu":
         return
-    asked = topology.gpus(has_reference=config.learner.kl_coef > 0)
-    if not config.cluster.address and len(visible) < asked:
-        shared = ", the same ones" if topology.is_colocated else ""
-        sharing = "" if topology.is_colocated else ", or openrlhf.train.colocate_all = true to share GPUs"
-        raise ConfigError(
-            f"[openrlhf] asks for {asked} GPUs ({topology.ranks} learn, {topology.sampling_gpus} sample{shared}) and "
-            f"this machine has {len(visible)}: set fewer ranks and engines{sharing}; or join a cluster by "
-            'cluster.address = "auto"',
-            key="openrlhf.actor.num_gpus_per_node",
-        )
+    if not config.cluster.address:
+        require_num_gpus(config, topology, len(visible))
     gpu_gib = config.cluster.gpu_memory_gib or min(visible, default=0.0)
     if gpu_gib:
         require_memory(config, gpu_gib=gpu_gib)
+
+
+def require_num_gpus(config: Config, topology: Topology, available: int) -> None:
+    """Refuse to wait for ever for GPUs that do not exist.
+
+    Raises:
+        ConfigError: with both numbers.
+    """
+    asked = topology.gpus(has_reference=config.learner.kl_coef > 0)
+    if available >= asked:
+        return
+    shared = ", the same ones" if topology.is_colocated else ""
+    sharing = "" if topology.is_colocated else ", or openrlhf.train.colocate_all = true to share GPUs"
+    joining = "" if config.cluster.address else '; or join a cluster by cluster.address = "auto"'
+    raise ConfigError(
+        f"[openrlhf] asks for {asked} GPUs ({topology.ranks} learn, {topology.sampling_gpus} sample{shared}), and "
+        f"there are {available}: set fewer ranks and engines{sharing}{joining}",
+        key="openrlhf.actor.num_gpus_per_node",
+    )
 
 
 def require_memory(config: Config, *, gpu_gib: float) -> None:
