@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
@@ -88,11 +88,11 @@ class AuditReader:
     def texts(self) -> Texts:
         return Texts(self._connection)
 
-    def job(self, body: Body, texts: Texts) -> Job:
+    def job(self, body: Body, texts: Mapping[str, str]) -> Job:
         """The job of an execution's record."""
         return _told(body, lambda: job_of(body, texts))
 
-    def execution(self, body: Body, texts: Texts) -> Execution:
+    def execution(self, body: Body, texts: Mapping[str, str]) -> Execution:
         """What became of the job."""
         return _told(body, lambda: execution_of(body, texts))
 

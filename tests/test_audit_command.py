@@ -15,11 +15,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from azr.audit.export import write_parquet
+from azr.audit.reader import RunReader
 from azr.audit.replay import Replayed, replay
 from azr.cli import app
 from azr.errors import RunError
 from sandbox.audit import Audited, AuditLog, Label
-from sandbox.audit_reader import AuditReader
 from sandbox.types import AuditError, Job, Status
 from tests.fakes import ISOLATION, InProcessExecutor, ScriptedExecutor, execution, failed, ran
 
@@ -133,20 +133,20 @@ async def test_verify_says_what_was_changed_with_the_exit_code(log: Path) -> Non
     assert "tells of 5 records; 4 are left" in changed.output
 
 
-async def replayed(log: Path, sequence: int, executor: InProcessExecutor) -> Replayed:
-    with closing(AuditReader.open(log)) as reader:
-        [one] = await replay(reader, [sequence], executor)
+async def replayed(log: Path, record: str, executor: InProcessExecutor) -> Replayed:
+    with closing(RunReader.open(log)) as reader:
+        [one] = await replay(reader, [record], executor)
     return one
 
 
 async def test_replay_runs_the_recorded_job_and_finds_it_the_same(log: Path) -> None:
     executor = InProcessExecutor()
-    assert await replayed(log, 2, executor) == Replayed(2, (), ())
+    assert await replayed(log, "2", executor) == Replayed("2", (), ())
     assert executor.jobs == [JOBS[1][1]]
 
 
 async def test_replay_tells_another_value_and_another_status(log: Path) -> None:
-    other = await replayed(log, 1, ScriptedExecutor(execution(ran("2", input="1"), failed(Status.TIMEOUT))))
+    other = await replayed(log, "1", ScriptedExecutor(execution(ran("2", input="1"), failed(Status.TIMEOUT))))
     assert [text[:35] for text in other.differences] == [
         "status ok, now timeout", "input 1: status ok, now timeout", "input 1: input d4735e3a265e, now 6b",
         "input 1: value 4e07408562be, now no",
@@ -159,13 +159,13 @@ async def test_replay_says_what_isolates_otherwise_than_then(log: Path) -> None:
         def isolation(self):
             return replace(ISOLATION, kernel="7.0", image="sha256:1")
 
-    found = await replayed(log, 2, Elsewhere())
+    found = await replayed(log, "2", Elsewhere())
     assert found.isolation == ("image: sha256:0, now sha256:1", "kernel: 6.1, now 7.0")
 
 
 async def test_an_event_cannot_be_replayed(log: Path) -> None:
     with pytest.raises(AuditError, match="record 0 tells of no whole execution"):
-        await replayed(log, 0, InProcessExecutor())
+        await replayed(log, "0", InProcessExecutor())
 
 
 async def test_json_lines_hold_every_record_with_its_texts(log: Path, tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ async def test_parquet_without_pyarrow_says_what_to_install(log: Path, tmp_path:
     def not_there(name: str) -> ModuleType:
         raise ImportError(name)
 
-    with closing(AuditReader.open(log)) as reader, pytest.raises(RunError, match=r"pip install 'azr\[parquet\]'"):
+    with closing(RunReader.open(log)) as reader, pytest.raises(RunError, match=r"pip install 'azr\[parquet\]'"):
         write_parquet(reader, tmp_path / "all.parquet", import_module=not_there)
 
 

@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from azr import configfile
 from azr.assembly import make_game
-from azr.audit.reverify import Key, LogExecutor, NotOnRecord, key
+from azr.audit.reverify import LogExecutor, NotOnRecord
+from azr.audit.timeline import Key, key
 from azr.cli import app
 from azr.policies.scripted import ScriptedPolicy
 from azr.training import Session, train

@@ -44,7 +44,7 @@ def list_records(  # noqa: PLR0913  # each argument is an option of the command
 
 
 @app.command()
-def show(run: Run, record: Annotated[int, typer.Argument(metavar="ID", help="As `azr audit list` shows it.")]) -> None:
+def show(run: Run, record: Annotated[str, typer.Argument(metavar="ID", help="As `azr audit list` shows it.")]) -> None:
     """Show everything of one record: program, inputs, values, limits, isolation, usage, its place in the chain."""
     from azr.audit.session import run_show
 
@@ -54,7 +54,7 @@ def show(run: Run, record: Annotated[int, typer.Argument(metavar="ID", help="As 
 @app.command()
 def replay(
     run: Run,
-    records: Annotated[list[int], typer.Argument(metavar="ID...", help="As `azr audit list` shows them.")],
+    records: Annotated[list[str], typer.Argument(metavar="ID...", help="As `azr audit list` shows them.")],
     backend: Annotated[str, typer.Option(help="Isolation to run in; default: the run's own.")] = "",
     overrides: Annotated[
         list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one config key. Repeatable.")
@@ -80,7 +80,8 @@ def verify(
 
     Finds changed bytes, inserted, deleted, exchanged and repeated records, records of other runs, lost texts and
     dropped guards. Only an anchor shows that the end was cut off or all was written anew, and only one that lay where
-    the forger could not write: copy anchors.jsonl elsewhere as the run goes on.
+    the forger could not write: copy anchors.jsonl elsewhere as the run goes on. The logs of a cluster's workers are
+    checked as well, and each against what the run's own log says of it.
     """
     from azr.audit.session import run_verify
 

@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 
 from azr.audit.listing import inputs_of, when
+from azr.audit.reader import RunReader, RunTexts
 from azr.errors import RunError
 from azr.runs.files import disk_faults
-from sandbox.audit_reader import AuditReader, Texts
 from sandbox.recorded import hash_of, text_of
 from sandbox.records import Body
 
@@ -21,8 +21,8 @@ Import = Callable[[str], ModuleType]
 _CHUNK_ROWS = 1000
 
 TEXTS = (
-    "hash", "previous", "run", "kind", "time", "purpose", "task_type", "policy_version", "status", "program_sha256",
-    "program", "entry", "limits", "isolation", "failure",
+    "hash", "previous", "run", "chain", "kind", "time", "purpose", "task_type", "policy_version", "status",
+    "program_sha256", "program", "entry", "limits", "isolation", "failure",
 )  # fmt: skip
 LISTS = ("inputs", "statuses", "canonical_inputs", "values", "value_sha256", "errors")
 WHOLE = ("sequence", "step", "seed_slot", "output_bytes", "kept_bytes", "denied", "begun_ns", "ended_ns")
@@ -30,7 +30,7 @@ REAL = ("wall_s", "cpu_s", "peak_memory_mib")
 TRUTHS = ("together", "is_repeatable")
 
 
-def rows(reader: AuditReader) -> Iterator[dict[str, Any]]:
+def rows(reader: RunReader) -> Iterator[dict[str, Any]]:
     """Every record with its texts in place of their hashes."""
     texts = reader.texts()
     for body in reader.records():
@@ -39,7 +39,7 @@ def rows(reader: AuditReader) -> Iterator[dict[str, Any]]:
         yield _row(reader, body, texts)
 
 
-def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
+def _row(reader: RunReader, body: Body, texts: RunTexts) -> dict[str, Any]:
     results: list[Body] = body.get("results", [])
     clock = body.get("time", {})
     named = {name: texts[str(body.get(name, ""))] for name in ("program", "isolation")}
@@ -48,7 +48,7 @@ def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
     return {
         **plain,
         **named,
-        "hash": reader.hash(int(body["sequence"])),
+        "hash": reader.hash(body),
         "time": when(body),
         "begun_ns": clock.get("begun_monotonic_ns"),
         "ended_ns": clock.get("ended_monotonic_ns"),
@@ -64,7 +64,7 @@ def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
     }
 
 
-def write_jsonl(reader: AuditReader, target: Path) -> int:
+def write_jsonl(reader: RunReader, target: Path) -> int:
     """One ASCII line a record: hostile text is escaped. Returns their number; the file appears when it is whole."""
     count = 0
     partial = target.with_name(f"{target.name}.partial")
@@ -77,7 +77,7 @@ def write_jsonl(reader: AuditReader, target: Path) -> int:
     return count
 
 
-def write_parquet(reader: AuditReader, target: Path, *, import_module: Import = importlib.import_module) -> int:
+def write_parquet(reader: RunReader, target: Path, *, import_module: Import = importlib.import_module) -> int:
     """A table with typed columns; a lone surrogate, which Parquet cannot hold, is written as its escape.
 
     Raises:

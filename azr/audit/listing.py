@@ -16,8 +16,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from azr.audit.reader import RunReader, RunTexts, identifier
 from azr.runs.printable import printable
-from sandbox.audit_reader import AuditReader, Texts
 from sandbox.recorded import hash_of, named_blobs, text_of, texts_in_place
 from sandbox.records import Body
 
@@ -41,12 +41,12 @@ class Filters:
     """What occurs in the program, an input, a value or an error."""
 
 
-def chosen(reader: AuditReader, filters: Filters, limit: int) -> list[Body]:
+def chosen(reader: RunReader, filters: Filters, limit: int) -> list[Body]:
     """The newest records that pass, the newest one last; events only where nothing is asked for."""
     return list(deque(_passing(reader, filters), maxlen=limit or None))
 
 
-def _passing(reader: AuditReader, filters: Filters) -> Iterator[Body]:
+def _passing(reader: RunReader, filters: Filters) -> Iterator[Body]:
     asked: dict[str, int | str] = {"status": filters.status, "purpose": filters.purpose}
     asked = {name: value for name, value in asked.items() if value}
     if filters.step is not None:
@@ -66,7 +66,7 @@ def _holds(body: Body, text: str) -> bool:
     return any(text in one for one in texts_in_place(body))
 
 
-def list_table(bodies: list[Body], texts: Texts, width: int) -> Table:
+def list_table(bodies: list[Body], texts: RunTexts, width: int) -> Table:
     """One line a record, `width` columns or as many as the fixed ones take."""
     headers = ("id", "step", "purpose", "task type", "status", "ms", "program", "inputs", "gave")
     lines = [_cells(list_row(body, texts)) for body in bodies]
@@ -89,12 +89,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [printable(str(cell), _PREVIEW_CHARS) for cell in (*plain, *texts)]
 
 
-def list_row(body: Body, texts: Texts) -> dict[str, Any]:
+def list_row(body: Body, texts: RunTexts) -> dict[str, Any]:
     """What the list says of a record."""
-    known = "run" if body.get("kind") == "genesis" else "after_step"
     is_event = "program" not in body
     return {
-        "id": body.get("sequence"),
+        "id": identifier(body) if "chain" in body else body.get("sequence"),
         "time": when(body),
         "step": body.get("step", ""),
         "purpose": body.get("purpose", body.get("kind", "")),
@@ -103,8 +102,13 @@ def list_row(body: Body, texts: Texts) -> dict[str, Any]:
         "wall_s": float(body.get("wall_s", 0.0)),
         "program": str(body.get("program", "")),
         "inputs": "" if is_event else "; ".join(inputs_of(body, texts)),
-        "gave": f"{known} {body.get(known)}" if is_event else _gave(body, texts),
+        "gave": _event(body) if is_event else _gave(body, texts),
     }
+
+
+def _event(body: Body) -> str:
+    known = {"genesis": "run", "joined": "worker", "lost": "worker"}.get(str(body.get("kind")), "after_step")
+    return f"{known} {body.get(known)}"
 
 
 def when(body: Body) -> str:
@@ -115,22 +119,22 @@ def when(body: Body) -> str:
         return ""
 
 
-def inputs_of(body: Body, texts: Texts) -> list[str]:
+def inputs_of(body: Body, texts: RunTexts) -> list[str]:
     """The argument lists that the program was called with."""
     return [text_of(kept, texts) for kept in body.get("inputs", [])]
 
 
-def _gave(body: Body, texts: Texts) -> str:
+def _gave(body: Body, texts: RunTexts) -> str:
     results = body.get("results", [])
     if not results:
         return text_of(body.get("failure", ""), texts)
     return "; ".join(text_of(result["value"], texts) or text_of(result["error"], texts) for result in results)
 
 
-def details(reader: AuditReader, body: Body, texts: Texts) -> Iterator[Text]:
+def details(reader: RunReader, body: Body, texts: RunTexts) -> Iterator[Text]:
     """Everything of one record, a line each; whatever a model wrote stands behind a margin."""
-    yield _field("id", body.get("sequence"))
-    yield _field("hash", reader.hash(int(body.get("sequence", -1))))
+    yield _field("id", identifier(body))
+    yield _field("hash", reader.hash(body))
     yield _field("time", when(body))
     named = {"program", "inputs", "results", "forbidden", "isolation", "entry", "failure", "sequence"}
     for name in sorted(body.keys() - named):
@@ -151,7 +155,7 @@ def details(reader: AuditReader, body: Body, texts: Texts) -> Iterator[Text]:
             yield from _outcome(results[number], texts)
 
 
-def _outcome(result: Body, texts: Texts) -> Iterator[Text]:
+def _outcome(result: Body, texts: RunTexts) -> Iterator[Text]:
     repeats = "" if result.get("is_repeatable", True) else ", another value when called again"
     yield Text(printable(f"  gave {result['status']}{repeats}"))
     for name in ("input", "value", "error"):

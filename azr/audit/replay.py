@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sandbox.audit_reader import AuditReader, Texts
+from azr.audit.reader import RunReader, RunTexts
 from sandbox.recorded import hash_of
 from sandbox.records import Body
 from sandbox.types import Execution, Executor
@@ -17,14 +17,14 @@ from sandbox.types import Execution, Executor
 class Replayed:
     """One record, run again."""
 
-    sequence: int
+    identifier: str
     differences: tuple[str, ...]
     """What it gave otherwise; empty when all is the same."""
     isolation: tuple[str, ...]
     """What stands between program and host otherwise than then."""
 
 
-async def replay(reader: AuditReader, sequences: Sequence[int], executor: Executor) -> list[Replayed]:
+async def replay(reader: RunReader, identifiers: Sequence[str], executor: Executor) -> list[Replayed]:
     """Run the records' jobs under their recorded limits.
 
     Raises:
@@ -32,12 +32,12 @@ async def replay(reader: AuditReader, sequences: Sequence[int], executor: Execut
         SandboxError: the sandbox failed.
     """
     texts = reader.texts()
-    bodies = [reader.record(sequence) for sequence in sequences]
+    bodies = [reader.record(identifier) for identifier in identifiers]
     executions = await executor.run([reader.job(body, texts) for body in bodies])
     now = asdict(executor.isolation)
     return [
-        Replayed(sequence, tuple(_differences(body, again)), tuple(_changes(body, texts, now)))
-        for sequence, body, again in zip(sequences, bodies, executions, strict=True)
+        Replayed(identifier, tuple(_differences(body, again)), tuple(_changes(body, texts, now)))
+        for identifier, body, again in zip(identifiers, bodies, executions, strict=True)
     ]
 
 
@@ -59,7 +59,7 @@ def _differences(body: Body, again: Execution) -> list[str]:
     return found
 
 
-def _changes(body: Body, texts: Texts, now: dict[str, Any]) -> list[str]:
+def _changes(body: Body, texts: RunTexts, now: dict[str, Any]) -> list[str]:
     then: Any = json.loads(texts[body["isolation"]])
     fields = ("backend", "runtime", "image", "seccomp", "kernel", "python", "hash_seeds")
     pairs = ((name, then.get(name), now[name] if name != "hash_seeds" else list(now[name])) for name in fields)

@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
+from azr.audit.reader import RunReader
+from azr.audit.timeline import Key, Timeline, key
 from azr.errors import Malformed, RunError
 from azr.runs.store import RunStore
 from azr.selfplay.absolute_zero import Game, Gated, gate_one, record, tell_duplicates, verify_one
 from azr.selfplay.rewards import solve_rate
 from azr.selfplay.rounds import Answered, Asked, Recorded
 from azr.types import Cell, Completion, Example, Outcome, Prompt, Role, Task, Verdict
-from sandbox.audit_reader import AuditReader
-from sandbox.records import Body
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 V = TypeVar("V")
@@ -47,27 +47,13 @@ class Reverified:
     """Records of the surviving timeline that were consulted."""
     num_dropped: int
     """Records of steps that were done again after a resume."""
+    num_unused: int
+    """Records of lost workers whose jobs were run again elsewhere."""
     mismatches: tuple[Mismatch, ...]
 
 
 class NotOnRecord(SandboxError):
     """A verdict asks for an execution that the log does not hold."""
-
-
-class Key(NamedTuple):
-    """What makes two jobs the same."""
-
-    program: str
-    inputs: tuple[str, ...]
-    entry: str
-    limits: object
-    forbidden: tuple[str, ...]
-    seed_slot: int
-    together: bool
-
-
-def key(job: Job) -> Key:
-    return Key(job.program, job.inputs, job.entry, job.limits, job.forbidden, job.seed_slot, job.together)
 
 
 class LogExecutor:
@@ -102,33 +88,7 @@ class LogExecutor:
         del kind, error, trace
 
 
-class Timeline:
-    """The executions of the steps as they were last done: after a resume, the undone ones do not count."""
-
-    def __init__(self, reader: AuditReader) -> None:
-        self._reader = reader
-        self._resumed = [(int(b["sequence"]), int(b["after_step"])) for b in reader.records("kind = 'resumed'")]
-        self._texts = reader.texts()
-        self.num_executions = 0
-        self.num_dropped = 0
-
-    def executions(self, step: int) -> dict[Key, list[Execution]]:
-        """What ran in a step, by job."""
-        found: dict[Key, list[Execution]] = defaultdict(list)
-        for body in self._reader.records("kind = 'execution' AND purpose <> 'eval' AND step = ?", step):
-            if self._survives(body, step):
-                found[key(self._reader.job(body, self._texts))].append(self._reader.execution(body, self._texts))
-                self.num_executions += 1
-            else:
-                self.num_dropped += 1
-        self._texts = self._reader.texts()  # a long run's texts would fill the memory
-        return found
-
-    def _survives(self, body: Body, step: int) -> bool:
-        return not any(body["sequence"] < sequence and step > after for sequence, after in self._resumed)
-
-
-async def reverify(store: RunStore, reader: AuditReader, game: Game) -> Reverified:
+async def reverify(store: RunStore, reader: RunReader, game: Game) -> Reverified:
     """Go through the run step by step; `game` is one with an empty buffer, whose executor and policy are not used.
 
     Raises:
@@ -147,7 +107,7 @@ async def reverify(store: RunStore, reader: AuditReader, game: Game) -> Reverifi
         mismatches += await again.mismatches(rows, _references(store, step))
         num_rollouts += len(rows)
         num_steps += 1
-    return Reverified(num_steps, num_rollouts, timeline.num_executions, timeline.num_dropped, tuple(mismatches))
+    return Reverified(num_steps, num_rollouts, *timeline.counts, tuple(mismatches))
 
 
 class _Step:

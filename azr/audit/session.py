@@ -19,6 +19,7 @@ from azr import configfile
 from azr.assembly import make_executor, make_types
 from azr.audit.export import write_jsonl, write_parquet
 from azr.audit.listing import Filters, chosen, details, list_row, list_table
+from azr.audit.reader import RunReader
 from azr.audit.replay import replay
 from azr.audit.reverify import LogExecutor, Reverified, reverify
 from azr.config import Config
@@ -31,8 +32,8 @@ from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer, task_key
 from azr.types import Completion
 from sandbox.anchors import anchors_of
-from sandbox.audit_reader import AuditReader
-from sandbox.chain import verify
+from sandbox.chain import Verification, verify
+from sandbox.worker_logs import verify_run
 
 console = Console()
 _SHOWN = 50
@@ -45,8 +46,8 @@ def log_file(run: Path) -> Path:
 
 
 @contextmanager
-def _reading(run: Path) -> Generator[AuditReader]:
-    with closing(AuditReader.open(log_file(run))) as reader:
+def _reading(run: Path) -> Generator[RunReader]:
+    with closing(RunReader.open(run)) as reader:
         yield reader
 
 
@@ -64,23 +65,23 @@ def run_list(run: Path, filters: Filters, *, limit: int, as_json: bool) -> None:
             console.print("no record passes")
 
 
-def run_show(run: Path, sequence: int) -> None:
+def run_show(run: Path, record: str) -> None:
     """Print everything of one record."""
     with _reading(run) as reader:
-        for line in details(reader, reader.record(sequence), reader.texts()):
+        for line in details(reader, reader.record(record), reader.texts()):
             console.print(line, soft_wrap=True)
 
 
-def run_replay(run: Path, sequences: Sequence[int], *, backend: str, overrides: Sequence[str]) -> int:
+def run_replay(run: Path, records: Sequence[str], *, backend: str, overrides: Sequence[str]) -> int:
     """Run records again; the exit code is 1 when one of them gave something else."""
     config = _config(run, [*([f'sandbox.backend="{backend}"'] if backend else []), *overrides])
 
     async def again() -> int:
         with _reading(run) as reader:
             async with make_executor(config.sandbox) as executor:
-                replayed = await replay(reader, sequences, executor)
+                replayed = await replay(reader, records, executor)
         for one in replayed:
-            _say(f"{one.sequence}: {'; '.join(one.differences) or 'the same'}")
+            _say(f"{one.identifier}: {'; '.join(one.differences) or 'the same'}")
             for change in one.isolation:
                 _say(f"  other than then: {change}")
         return int(any(one.differences for one in replayed))
@@ -91,19 +92,36 @@ def run_replay(run: Path, sequences: Sequence[int], *, backend: str, overrides: 
 def run_verify(run: Path, anchors: Path | None) -> int:
     """Check a log; the exit code is 1 when something was changed."""
     usual = anchors_of(log_file(run))
-    beside = usual if usual.exists() else None
-    found = verify(log_file(run), anchors or beside)
-    for finding in found.findings[:_SHOWN]:
+    beside = anchors or (usual if usual.exists() else None)
+    if run.is_dir():
+        found = verify_run(run, beside)
+        named, logs = found.findings, {"": found.own, **found.workers}
+    else:
+        own = verify(run, beside)
+        named, logs = [("", finding) for finding in own.findings], {"": own}
+    for worker, finding in named[:_SHOWN]:
         where = f"record {finding.sequence}: " if finding.sequence >= 0 else ""
-        _say(f"{finding.kind:<10} {where}{finding.text}")
-    if len(found.findings) > _SHOWN:
-        _say(f"... and {len(found.findings) - _SHOWN} more")
-    verdict = "nothing was changed" if not found.findings else f"{len(found.findings)} findings"
-    _say(f"{verdict}: {found.head.num_records} records, {found.num_anchors} anchors, log {found.run_id}")
-    _say(f"head {found.head.hash}")
-    if found.num_after_anchor:
-        _say(f"{found.num_after_anchor} records after the last anchor: a cut end would not show there")
-    return int(bool(found.findings))
+        _say(f"{finding.kind:<10} {f'worker {worker}: ' if worker else ''}{where}{finding.text}")
+    if len(named) > _SHOWN:
+        _say(f"... and {len(named) - _SHOWN} more")
+    _say(_verdict(len(named), logs[""]))
+    for worker, log in logs.items():
+        _say_end(worker, log)
+    return int(bool(named))
+
+
+def _verdict(num_findings: int, own: Verification) -> str:
+    verdict = f"{num_findings} findings" if num_findings else "nothing was changed"
+    return f"{verdict}: {own.head.num_records} records, {own.num_anchors} anchors, log {own.run_id}"
+
+
+def _say_end(worker: str, log: Verification) -> None:
+    if worker:
+        _say(f"worker {worker}: {log.head.num_records} records, log {log.run_id}")
+    else:
+        _say(f"head {log.head.hash}")
+    if log.num_after_anchor:
+        _say(f"{log.num_after_anchor} records after the last anchor: a cut end would not show there")
 
 
 def run_reverify(run: Path) -> int:
@@ -116,9 +134,13 @@ def run_reverify(run: Path) -> int:
         console.print(_mismatch_table(found))
     _say(
         f"{found.num_rollouts} rollouts of {found.num_steps} steps judged again from {found.num_executions} executions "
-        f"({found.num_dropped} of undone steps left out): {len(found.mismatches)} mismatches"
+        f"({found.num_dropped} of undone steps left out{_unused(found)}): {len(found.mismatches)} mismatches"
     )
     return int(bool(found.mismatches))
+
+
+def _unused(found: Reverified) -> str:
+    return f", {found.num_unused} of lost workers whose jobs ran again" if found.num_unused else ""
 
 
 def run_export(run: Path, target: Path, *, form: Literal["jsonl", "parquet"]) -> None:
