@@ -91,7 +91,12 @@ def make_policy(config: Config) -> Policy:
     """
     from azr.policies.local import LocalPolicy
 
-    return LocalPolicy(config.model, config.learner, config.sampling, config.seed)
+    if config.policy.rollouts == "transformers":
+        return LocalPolicy(config.model, config.learner, config.sampling, config.seed)
+    from azr.policies.vllm.setup import vllm_sampler
+
+    make_sampler = vllm_sampler(config.model, config.sampling, config.vllm)
+    return LocalPolicy(config.model, config.learner, config.sampling, config.seed, make_sampler=make_sampler)
 
 
 def make_game(

@@ -1,0 +1,104 @@
+"""From config and model to a sampler on vLLM; what cannot work is refused here, before training."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import cast
+
+import torch
+
+from azr.config import ModelConfig, SamplingConfig, VllmConfig
+from azr.errors import ConfigError, PolicyError
+from azr.policies.loading import LoadedModel, resolve_path
+from azr.policies.sampler import MakeSampler
+from azr.policies.thinking import closing_steps
+from azr.policies.vllm.engine import Engine, Setup, VllmEngine, import_vllm
+from azr.policies.vllm.probe import require_agreement
+from azr.policies.vllm.sampler import Parts, VllmSampler
+from azr.policies.vllm.weights import checkpoint_weights, is_tied
+
+EXTENDABLE = {"default", "llama3"}
+"""Rotary embeddings that do not depend on how long the model was said to be."""
+
+
+def vllm_sampler(model: ModelConfig, sampling: SamplingConfig, vllm: VllmConfig) -> MakeSampler:
+    """What makes the sampler once the model is loaded.
+
+    Raises:
+        PolicyError: vLLM is not installed.
+        ConfigError: it cannot tell logprobs of this sampling.
+    """
+    if sampling.top_p < 1 and sampling.temperature != 1:
+        raise ConfigError(
+            f"vLLM cannot tell logprobs of temperature {sampling.temperature} before top-p {sampling.top_p}: "
+            "set sampling.top_p = 1, or sampling.temperature = 1",
+            key="sampling.top_p",
+        )
+    import_vllm()
+
+    def make(loaded: LoadedModel, thread: ThreadPoolExecutor) -> VllmSampler:
+        setup = setup_of(loaded, model, sampling)
+        require_devices(setup, vllm)
+        sampler = VllmSampler(thread, setup, parts_of(loaded, setup, vllm))
+        sampler.start()
+        return sampler
+
+    return make
+
+
+def parts_of(loaded: LoadedModel, setup: Setup, vllm: VllmConfig) -> Parts:
+    """The real parts."""
+
+    def check(engine: Engine) -> None:
+        require_agreement(engine, loaded.model, setup)
+
+    return Parts(
+        make_engine=partial(VllmEngine, setup, vllm),
+        weights=partial(checkpoint_weights, loaded, with_tied_head=setup.device.type == "cpu"),
+        check=check,
+        closing_steps=partial(closing_steps, loaded.tokenizer),
+    )
+
+
+def setup_of(loaded: LoadedModel, model: ModelConfig, sampling: SamplingConfig) -> Setup:
+    """What the engine has to be for this model and this sampling.
+
+    Raises:
+        PolicyError: prompt and completion are longer than the model can be made.
+    """
+    setup = Setup(
+        source=resolve_path(model.path),
+        dtype=loaded.model.dtype,
+        device=loaded.model.device,
+        window=sampling.max_prompt_tokens + sampling.max_new_tokens,
+        positions=int(getattr(loaded.model.config, "max_position_embeddings", 0)) or 2**31,
+        vocabulary=int(loaded.model.config.vocab_size),
+        is_tied=is_tied(loaded),
+        end_ids=tuple(loaded.end_ids),
+        ignores_temperature=sampling.top_p < 1,
+    )
+    rotary = rope_type(loaded)
+    if setup.window > setup.positions and rotary not in EXTENDABLE:
+        raise PolicyError(
+            f"sampling.max_prompt_tokens + sampling.max_new_tokens = {setup.window} tokens, but the model was made for "
+            f"{setup.positions} and its {rotary} positions cannot be continued: "
+            f"set sampling.max_prompt_tokens = {max(1, setup.positions - sampling.max_new_tokens)}"
+        )
+    return setup
+
+
+def rope_type(loaded: LoadedModel) -> str:
+    """How positions enter; `unknown` where it is not by one rotary embedding for all layers."""
+    parameters = cast("dict[str, object] | None", getattr(loaded.model.config, "rope_parameters", None)) or {}
+    return str(parameters.get("rope_type", "unknown"))
+
+
+def require_devices(setup: Setup, vllm: VllmConfig) -> None:
+    """Raises `PolicyError` when there are fewer GPUs than the model is to be spread over."""
+    available = torch.cuda.device_count() if setup.device.type == "cuda" else 1
+    if vllm.tensor_parallel > available:
+        raise PolicyError(
+            f"vllm.tensor_parallel = {vllm.tensor_parallel}, but there are {available} devices to spread the model "
+            f"over: set vllm.tensor_parallel = {available}"
+        )
