@@ -133,7 +133,8 @@ class SelfplayConfig(Section):
     train_proposer: bool = True
     """False is the solver-only ablation: proposals are made but not trained on."""
     overlap: bool = False
-    """Attempt what the gate accepted early while other tasks are still being proposed."""
+    """Attempt a task once the gate has accepted it, while others are still proposed: the same game in less time, with
+    other random numbers. Pays with vLLM and OpenRLHF."""
 
 
 class BufferConfig(Section):
