@@ -19,7 +19,7 @@ from azr.selfplay.buffer import Buffer, task_key
 from azr.selfplay.clock import STAGES, StageClock
 from azr.selfplay.metrics import step_metrics
 from azr.selfplay.rewards import proposer_reward, solve_rate, solver_reward
-from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded
+from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded, Sampled
 from azr.selfplay.sampling import Generate, Stage, sample_and_judge, together
 from azr.tasks.base import Proposal, TaskType
 from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
@@ -70,15 +70,6 @@ async def play_step(game: Game) -> Played:
     metrics = step_metrics(proposed, rates=rates, attempts=attempts, records=records)
     sizes = {f"buffer/{name}/size": float(len(pool)) for name, pool in game.buffer.pools.items()}
     return Played(records, tuple(zip(new_tasks, rates, strict=True)), {**metrics, **sizes, **clock.seconds()})
-
-
-class Sampled(NamedTuple):
-    """All that the policy wrote in a step, judged."""
-
-    proposed: list[Proposed]
-    attempts: list[list[Answered]]
-    """A group for each accepted proposal, in order."""
-    solved: list[Answered]
 
 
 async def play_in_turn(game: Game, asked: Sequence[Asked], clock: StageClock) -> Sampled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from azr.types import Completion, Outcome, Prompt, Rollout, Task
 
@@ -34,6 +35,15 @@ class Answered:
     completion: Completion
     task: Task
     outcome: Outcome
+
+
+class Sampled(NamedTuple):
+    """All that the policy wrote in a step, judged."""
+
+    proposed: list[Proposed]
+    attempts: list[list[Answered]]
+    """A group for each accepted proposal, in order."""
+    solved: list[Answered]
 
 
 @dataclass(frozen=True, slots=True)
