@@ -144,10 +144,11 @@ class Router:
 
     def _next_chunk(self, seat: Seat) -> list[_Ticket]:
         """Jobs of one label, a fair share where there are few."""
-        share = -(-len(self._waiting) // len(self.seats))
+        num_jobs = len(self._waiting) + sum(one.num_jobs for one in self.seats)
+        share = -(-num_jobs // len(self.seats)) - seat.num_jobs
         most = min(self._chunk, self._jobs_in_flight - seat.num_jobs, share)
         chunk = [self._waiting.popleft()]
-        while len(chunk) < most and self._waiting[0].label == chunk[0].label:
+        while self._waiting and len(chunk) < most and self._waiting[0].label == chunk[0].label:
             chunk.append(self._waiting.popleft())
         return chunk
 
