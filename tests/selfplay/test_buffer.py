@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr.selfplay.buffer import Buffer, Entry, Pool
@@ -104,6 +104,7 @@ def test_every_task_of_a_union_is_as_likely_as_any_other() -> None:
 
 
 @given(st.integers(0, 25), st.integers(1, 10), st.integers(0, 5))
+@settings(deadline=None)
 def test_a_restored_buffer_goes_on_as_the_original_would(count: int, capacity: int, others: int) -> None:
     buffer, restored = filled(count, capacity=capacity, others=others), Buffer(TYPES, capacity)
     restored.restore(json.loads(json.dumps(buffer.state())))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr.selfplay.rewards import learnability, proposer_reward, solve_rate, solver_reward
@@ -35,6 +35,7 @@ def test_proposer_is_paid_for_tasks_that_are_sometimes_solved(rate: float, paper
 
 
 @given(st.floats(0, 1))
+@settings(deadline=None)
 def test_learnability_is_what_is_left_to_learn_and_nothing_at_the_ends(rate: float) -> None:
     assert learnability(rate) == (1 - rate if 0 < rate < 1 else 0)
 
