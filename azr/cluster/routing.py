@@ -2,8 +2,8 @@
 
 Jobs wait here until a worker has room; the worker with the fewest jobs is served first, with a few jobs a call. A
 worker that is lost in the middle of its work leaves suspects: jobs of which one may have taken it down. A suspect runs
-again alone on a worker; one that takes that one down as well is `killed`, as a program is that takes its container down
-twice. All others run again as they are. A verdict is given once, whatever ran how often.
+again alone on a worker that has just run an empty job; one that takes this worker down as well is `killed`, as a
+program is that takes its container down twice. A verdict is given once, whatever ran how often.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ CHUNK = 4
 """Jobs in one call to a worker: a call costs the trainer about as much as a record, and its slowest job holds it."""
 SILENCE_S = 30.0
 """How long a worker may say nothing before it is asked whether it is there, and how long it has to answer that."""
+EMPTY = Job("def f(): pass", ("",))
+"""What a worker has to answer before a job may be charged with its end."""
 KILLED = "it took two sandbox workers down, the second one alone"
 
 
@@ -159,10 +161,14 @@ class Router:
         delivery.add_done_callback(self._deliveries.discard)
 
     async def _deliver(self, seat: Seat, chunk: list[_Ticket]) -> None:
+        is_trusted = not chunk[0].is_suspect
         try:
-            reply = await self._answered(seat, chunk)
+            if not is_trusted:
+                await self._answered(seat, [EMPTY], None)
+                is_trusted = True
+            reply = await self._answered(seat, [ticket.job for ticket in chunk], chunk[0].label)
         except SandboxError as error:
-            self._return(_charged(chunk) if isinstance(error, WorkerLost) else chunk)
+            self._return(_charged(chunk) if is_trusted and isinstance(error, WorkerLost) else chunk)
             self._give_up(seat, error)
         except Exception as error:
             for ticket in chunk:
@@ -177,14 +183,14 @@ class Router:
             seat.is_reserved = False
             self._deal_soon()
 
-    async def _answered(self, seat: Seat, chunk: Sequence[_Ticket]) -> Reply:
+    async def _answered(self, seat: Seat, jobs: Sequence[Job], label: Label | None) -> Reply:
         """The worker's reply; one that neither replies nor answers a ping is lost.
 
         Raises:
             SandboxError: why the seat was given up, be it for another of its calls.
         """
         worker = seat.worker
-        call = asyncio.ensure_future(worker.run([ticket.job for ticket in chunk], chunk[0].label))
+        call = asyncio.ensure_future(worker.run(jobs, label))
         try:
             while not await _ended(seat.gone, call, self._silence_s):
                 try:

@@ -1,4 +1,4 @@
-"""A cluster in this process: workers that run the tests' own programs, keep real logs, and die when they are told to."""
+"""A cluster in this process: workers that run the tests' own programs, keep real logs, and die when they are told."""
 
 from __future__ import annotations
 
@@ -104,5 +104,5 @@ def another_image(name: str, node: Node) -> FakeWorker:
 
 
 def run_folder(tmp_path: Path) -> Path:
-    (tmp_path / "run").mkdir(exist_ok=True)
+    (tmp_path / "run").mkdir(parents=True, exist_ok=True)
     return tmp_path / "run"

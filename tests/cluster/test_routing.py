@@ -105,6 +105,12 @@ async def test_suspects_run_alone() -> None:
     assert [len(chunk) for chunk in again] == [1] * 4
 
 
+async def test_workers_that_die_of_themselves_convict_no_job() -> None:
+    losses = Losses(*(worker(f"spare-{n}", dies_after=0) for n in range(9)))
+    with pytest.raises(WorkerLost, match="spare-8 is gone"):
+        await values(router_of(worker("a", dies_after=0), losses=losses), [job(n) for n in range(3)])
+
+
 async def test_a_job_that_takes_down_two_workers_is_killed_and_only_that_one() -> None:
     losses = Losses(worker("c"), worker("d"))
     router = router_of(worker("a"), worker("b"), losses=losses)
