@@ -6,11 +6,19 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
 
+from azr.config import Config
+from azr.configfile import load
+from azr.sizing.architecture import architecture_of
+from azr.sizing.hardware import ASSUMED, GIB, GPUS
+from azr.sizing.memory import PHASES, Need, needs
+from azr.sizing.remedies import topology_for
+from azr.sizing.step import Step, plan
 from azr.tasks.base import TaskType
 from azr.types import Verdict
 from tests.fakes import InProcessExecutor, rules
@@ -18,6 +26,20 @@ from tests.fakes import InProcessExecutor, rules
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SANDBOX_BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "sandbox" / "README.md").read_text(), re.DOTALL)
+
+
+def rows_after(page: str, mark: str) -> list[list[str]]:
+    """The cells of the table that follows a mark, without its two heading lines."""
+    lines = page.split(f"<!-- {mark} -->\n")[1].split("\n\n")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def planned(config: Config, gpu: str, completion: int) -> tuple[Need, Step]:
+    shape = architecture_of(config.model.path)
+    assert shape is not None
+    topology, kind = topology_for(config), GPUS[gpu]
+    [need] = needs(config, shape, topology, gpu_gib=kind.memory_gib)
+    return need, plan(config, shape, topology, kind, assumed=replace(ASSUMED, completion=completion))
 
 
 @pytest.fixture
@@ -57,3 +79,20 @@ def test_the_blocks_of_the_sandbox_readme_run_as_they_stand(block: str, tmp_path
         [sys.executable, "-c", block], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("row", rows_after((DOCS / "scaling.md").read_text(), "memory"), ids=lambda row: row[0])
+def test_the_memory_of_the_scaling_page_is_what_azr_plan_calculates(row: list[str]) -> None:
+    need, _ = planned(load(ROOT / "configs" / row[0].strip("`")), "a100-80gb", 500)
+    phases = [f"{need.phase(phase) / GIB:.1f}" for phase in PHASES]
+    assert row[1:] == [str(need.num_gpus), *phases, f"{need.cache_tokens:,}"]
+
+
+@pytest.mark.parametrize(
+    "row", rows_after((DOCS / "scaling.md").read_text(), "time"), ids=lambda row: f"{row[0]} {row[1]}"
+)
+def test_the_seconds_of_the_scaling_page_are_what_azr_plan_calculates(row: list[str]) -> None:
+    size, gpu = row[0].split(", ")
+    _, step = planned(load(ROOT / "configs" / f"openrlhf-{size}.toml"), gpu, int(row[1].replace(",", "")))
+    seconds = [f"{time.seconds:.{1 if time.name in ('sandbox', 'weight sync') else 0}f}" for time in step.times]
+    assert row[2:] == [*seconds, f"{step.seconds:.0f}", step.bottleneck]
