@@ -72,7 +72,10 @@ class CpuPolicyActor(stock_actor.PolicyModelActor.__ray_metadata__.modified_clas
 
 
 class CpuRolloutActor(stock_engine.RolloutRayActor.__ray_metadata__.modified_class):
-    """A vLLM engine."""
+    """A vLLM engine. A prompt is read in one piece: a piece's draw is taken back, which a CPU's generator cannot do."""
+
+    async def __init__(self, *args, **kwargs):
+        await super().__init__(*args, enable_chunked_prefill=False, **kwargs)
 
     async def reload_weights(self, folder):
         await self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})

@@ -6,6 +6,7 @@ Shapes: `B` samples, `A` predicted tokens of the longest (its length less one).
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -17,8 +18,6 @@ from azr.policies.openrlhf.stock import Experience, RemoteExperienceMaker
 from azr.types import TrainingSample
 
 METRICS = {
-    "policy_loss": "loss",
-    "entropy_loss": "entropy",
     "actor_grad_norm": "grad_norm",
     "actor_lr": "learning_rate",
     "kl": "kl",
@@ -26,20 +25,22 @@ METRICS = {
     "timing/ppo_train": "learn_s",
     "timing/broadcast": "sync_s",
 }
-"""OpenRLHF's name of a metric -> ours."""
+"""OpenRLHF's name of a metric -> ours. Its loss and entropy are not among them: it weighs a micro-batch by its tokens
+a second time, so that they are off wherever micro-batches differ in size. `figures` has them."""
 
 
 class AZRExperienceMaker(RemoteExperienceMaker):
-    """Leaves advantages as they are, and keeps what the recomputed logprobs say of the sampler."""
+    """Leaves advantages as they are, and keeps what the recomputed logprobs say of the batch."""
 
-    mismatch: dict[str, float]
-    """Of the last batch; see `mismatch`."""
+    figures: dict[str, float]
+    """Of the last batch; see `figures`."""
 
     def compute_advantages_and_returns(self, experiences: list[Experience]) -> list[Experience]:
         correction = self.args.algo.advantage
         cap = cast(float, correction.is_correction_threshold[-1]) if correction.is_correction_level != "off" else 0.0
-        self.mismatch = mismatch(experiences, cap=cap)
-        return [spread_advantages(batch) for batch in experiences]
+        spread = [spread_advantages(batch) for batch in experiences]
+        self.figures = figures(spread, cap=cap, entropy_coef=cast(float, self.args.actor.entropy_coef))
+        return spread
 
 
 class Layout(NamedTuple):
@@ -105,33 +106,51 @@ def spread_advantages(batch: Experience) -> Experience:
     return batch
 
 
-def mismatch(batches: Sequence[Experience], *, cap: float) -> dict[str, float]:
-    """How far the model that trains is from the engine that sampled, before the update: token means.
+def figures(batches: Sequence[Experience], *, cap: float, entropy_coef: float) -> dict[str, float]:
+    """Token means under the weights before the update, from the logprobs that the model which trains has computed.
 
-    `sampler_kl` is the k3 estimate of KL(sampler || learner), `sampler_ratio` the mean of learner over sampler,
-    `sampler_cut` the share of tokens whose ratio is above the cap of the importance weight.
+    `loss` is that of the first optimizer step, the KL term left out. `entropy` is the mean of -logprob of what was
+    sampled, which estimates it, as are `entropy/<role>/<type>`. `sampler_kl` is the k3 estimate of KL(sampler ||
+    learner), `sampler_ratio` the mean of learner over sampler, `sampler_cut` the share of ratios above the cap of the
+    importance weight.
     """
-    log_ratios = [_log_ratios(batch) for batch in batches]
-    log_ratios_N = torch.cat(log_ratios)
+    actions = [_actions(batch) for batch in batches]
+    logprobs_N, sampling_N, advantages_N = (torch.cat(parts) for parts in zip(*actions, strict=True))
+    log_ratios_N = (logprobs_N - sampling_N).clamp(-20.0, 20.0)
     ratios_N = log_ratios_N.exp()
+    weights_N = ratios_N.clamp(max=cap) if cap else torch.ones_like(ratios_N)
+    entropy = -float(logprobs_N.mean())
     found = {
+        "loss": -float((weights_N * advantages_N).mean()) - entropy_coef * entropy,
+        "entropy": entropy,
         "sampler_kl": float((ratios_N - 1 - log_ratios_N).mean()),
         "sampler_ratio": float(ratios_N.mean()),
-        "tokens": float(len(log_ratios_N)),
+        "tokens": float(len(ratios_N)),
+        **_entropies(batches),
     }
     return {**found, "sampler_cut": float((ratios_N > cap).float().mean())} if cap else found
 
 
-def _log_ratios(batch: Experience) -> Tensor:
+def _actions(batch: Experience) -> tuple[Tensor, Tensor, Tensor]:
     is_action_BA = batch.action_mask.bool()
-    return (batch.action_log_probs.float() - batch.rollout_log_probs)[is_action_BA].clamp(-20.0, 20.0)
+    per_token = (batch.action_log_probs.float(), batch.rollout_log_probs, batch.advantages)
+    logprobs_N, sampling_N, advantages_N = (value_BA[is_action_BA] for value_BA in per_token)
+    return logprobs_N, sampling_N, advantages_N
+
+
+def _entropies(batches: Sequence[Experience]) -> dict[str, float]:
+    spoken: dict[str, list[Tensor]] = defaultdict(list)
+    for batch in batches:
+        for row, cell in enumerate(batch.labels):
+            spoken[cell].append(batch.action_log_probs[row].float()[batch.action_mask[row].bool()])
+    return {f"entropy/{cell}": -float(torch.cat(rows).mean()) for cell, rows in sorted(spoken.items())}
 
 
 def learner_metrics(status: Mapping[str, Any]) -> dict[str, float]:
     """What OpenRLHF says of an update, by our names.
 
     Raises:
-        PolicyError: the loss or the gradient is not finite.
+        PolicyError: the gradient or another figure is not finite.
     """
     found = {ours: float(cast(float, status[theirs])) for theirs, ours in METRICS.items() if theirs in status}
     unusable = {name: value for name, value in found.items() if not math.isfinite(value)}

@@ -85,8 +85,8 @@ class OpenRLHFPolicy:
     async def update(self, samples: Sequence[TrainingSample]) -> Mapping[str, float]:
         """Learn from one step's samples and give the engines the weights.
 
-        Returns `loss`, `entropy`, `grad_norm` (of the last optimizer step), `learning_rate`, `sampler_kl` and its like
-        (see `experiences.mismatch`), and what the parts of the update took.
+        Returns `grad_norm` of the last optimizer step, `learning_rate`, what the parts of the update took, and the
+        figures of `experiences.figures`.
 
         Raises:
             PolicyError: nothing to learn from, a value is not finite, or a process is lost. The weights in memory are
@@ -101,7 +101,7 @@ class OpenRLHFPolicy:
         with _ray_errors("learn"):
             await self._engines.sleep()
             status, _ = await asyncio.to_thread(self._trainer.train_step, batch, counters.update_calls)
-        return {**learner_metrics(status), **self._maker.mismatch}
+        return {**learner_metrics(status), **self._maker.figures}
 
     def save(self, folder: Path) -> None:
         """Write what DeepSpeed saves of every rank, the model as `transformers` loads it, and counters."""

@@ -122,6 +122,7 @@ if TYPE_CHECKING:
         advantages: Tensor
         returns: Tensor
         kl: Tensor | None
+        labels: list[str]
         info: dict[str, Tensor]
 
         def __init__(self, **fields: Tensor | list[str] | dict[str, Tensor]) -> None: ...

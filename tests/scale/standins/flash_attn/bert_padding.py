@@ -10,6 +10,7 @@ __all__ = ["index_first_axis", "pad_input", "rearrange", "unpad_input"]
 
 
 def _missing(*arguments: object, **options: object) -> NoReturn:
+    del arguments, options
     raise RuntimeError("packed samples need the real flash-attn")
 
 
