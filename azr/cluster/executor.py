@@ -69,6 +69,15 @@ class ClusterExecutor:
     def isolation(self) -> Isolation:
         return self._isolation
 
+    @property
+    def workers(self) -> list[Worker]:
+        """Those that take part now."""
+        return [seat.worker for seat in self._router.seats]
+
+    async def settled(self) -> None:
+        """Returns when nobody is being started or ended."""
+        await asyncio.gather(*self._tasks)
+
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """Without a record; `recorded` gives an executor that keeps one."""
         return await self._router.run(jobs, None)
@@ -87,7 +96,7 @@ class ClusterExecutor:
         ended = {name: head_of(run, name) for name in logs_of(run)}
         (run / FOLDER).mkdir(exist_ok=True)
         (run / FOLDER / TOKEN).write_text(token, encoding="ascii")
-        await asyncio.gather(*self._tasks)
+        await self.settled()
         self._ledger = Ledger(run, token, log, ended)
         seats = list(self._router.seats)
         heads = await asyncio.gather(*[self._open_log(seat.worker) for seat in seats])
@@ -134,7 +143,7 @@ class ClusterExecutor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         del kind, error, trace
-        workers = [seat.worker for seat in self._router.seats]
+        workers = self.workers
         for task in self._tasks:
             task.cancel()
         await self._router.close()
