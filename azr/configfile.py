@@ -73,12 +73,15 @@ def dump(config: Config) -> str:
     return tomli_w.dumps(json.loads(config.model_dump_json()))
 
 
-def place_of(path: Path, key: str) -> str:
-    """`run.toml:12`, the line that sets the key; the file alone where no line does."""
+def placed(error: ConfigError, path: Path) -> ConfigError:
+    """The same error with the file and the line that sets its key; as it is where it names none."""
+    if not error.key:
+        return error
     try:
-        return f"{path}{_line_of(path.read_text(encoding='utf-8'), key)}"
+        line = _line_of(path.read_text(encoding="utf-8"), error.key)
     except (OSError, UnicodeDecodeError):
-        return str(path)
+        line = ""
+    return ConfigError(f"{path}{line}: {error}", key=error.key)
 
 
 def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:

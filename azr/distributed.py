@@ -20,7 +20,7 @@ from rich.console import Console
 from azr.config import Config
 from azr.policies.base import Policy
 from azr.policies.openrlhf.flags import flags, optimizer_steps
-from azr.policies.openrlhf.preflight import require_num_gpus
+from azr.policies.openrlhf.preflight import require_resources
 from azr.running import train_run
 from azr.runs.checkpoint import CheckpointStore
 from azr.runs.metrics import read as read_metrics
@@ -94,7 +94,7 @@ def _launch(command: list[str], play: Play, config: Config, *, log: Path) -> Non
     from azr.policies.openrlhf.launching import launch
     from azr.policies.openrlhf.trainer import Recipe
 
-    require = partial(require_num_gpus, config, topology_of(config))
+    require = partial(require_resources, config, topology_of(config))
     launch(command, Recipe(play, optimizer_steps(config)), address=config.cluster.address, log=log, require=require)
 
 

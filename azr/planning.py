@@ -12,7 +12,9 @@ from rich.table import Table
 
 from azr import configfile
 from azr.config import Config
+from azr.configfile import placed
 from azr.errors import ConfigError
+from azr.policies.openrlhf.layout import require_layout
 from azr.sizing.architecture import Architecture, architecture_of
 from azr.sizing.hardware import ASSUMED, GIB, GPUS, Assumptions
 from azr.sizing.memory import Need, host_bytes, needs
@@ -34,6 +36,11 @@ def run_plan(path: Path, *, gpu: str, completion: int | None, overrides: Sequenc
         )
     if gpu not in GPUS:
         raise ConfigError(f"--gpu {gpu}: known are {', '.join(GPUS)}")
+    if config.policy.kind == "openrlhf":
+        try:
+            require_layout(config)
+        except ConfigError as error:
+            raise placed(error, path) from None
     assumed = replace(ASSUMED, completion=completion) if completion else ASSUMED
     topology, kind = topology_for(config), GPUS[gpu]
     found = needs(config, shape, topology, gpu_gib=kind.memory_gib, assumed=assumed)

@@ -82,3 +82,14 @@ def test_an_unknown_gpu_or_model_is_refused(tmp_path: Path) -> None:
             overrides=[f'model.path="{tmp_path}"'],
             as_json=True,
         )
+
+
+def test_a_layout_that_does_not_come_out_even_has_no_plan() -> None:
+    with pytest.raises(ConfigError, match=r"openrlhf-7b\.toml:21: .* set openrlhf.vllm.num_engines = 4"):
+        run_plan(
+            packaged("openrlhf-7b.toml"),
+            gpu="h100-80gb",
+            completion=None,
+            overrides=["openrlhf.vllm.num_engines=3"],
+            as_json=True,
+        )

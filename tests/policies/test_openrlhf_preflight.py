@@ -11,7 +11,7 @@ from azr.configfile import load
 from azr.errors import ConfigError, PolicyError
 from azr.policies.openrlhf import preflight
 from azr.policies.openrlhf.layout import require_layout
-from azr.policies.openrlhf.preflight import check, require_gpus, require_memory, require_num_gpus, require_packages
+from azr.policies.openrlhf.preflight import check, require_gpus, require_memory, require_packages, require_resources
 from tests.sizing.builders import colocated, spread
 
 
@@ -49,17 +49,33 @@ def test_more_gpus_than_there_are_is_refused_with_both_numbers() -> None:
 
 def test_a_cluster_s_gpus_are_not_counted_here() -> None:
     config = colocated().model_copy(update={"cluster": colocated().cluster.model_copy(update={"address": "auto"})})
-    require_gpus(config, require_layout(config), visible=[])
+    require_gpus(config, require_layout(config), visible=None)
 
 
 def test_a_cluster_with_too_few_is_refused_rather_than_waited_for() -> None:
     config = colocated().model_copy(update={"cluster": colocated().cluster.model_copy(update={"address": "auto"})})
-    require_num_gpus(config, require_layout(config), 4)
+    require_resources(config, require_layout(config), {"GPU": 4, "CPU": 6})
     with pytest.raises(
         ConfigError, match=r"asks for 4 GPUs \(4 learn, 4 sample, the same ones\), and there are 3"
     ) as caught:
-        require_num_gpus(config, require_layout(config), 3)
+        require_resources(config, require_layout(config), {"GPU": 3, "CPU": 64})
     assert "join a cluster" not in str(caught.value)
+
+
+def test_too_few_cpus_are_refused_as_well() -> None:
+    config = colocated()
+    with pytest.raises(
+        ConfigError, match=r"asks for 6 CPUs \(1 a GPU, 1 for the trainer, 1 for the sandbox of a node\)"
+    ):
+        require_resources(config, require_layout(config), {"GPU": 4, "CPU": 5})
+
+
+def test_a_ring_needs_a_package_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "version", installed(preflight.OPENRLHF))
+    monkeypatch.setattr(preflight, "NEEDED", ())
+    require_packages(require_layout(spread()))
+    with pytest.raises(PolicyError, match="without ring_flash_attn"):
+        require_packages(require_layout(spread(ds={"ring_attn_size": 2})))
 
 
 def test_on_a_cpu_nothing_is_asked_of_gpus() -> None:

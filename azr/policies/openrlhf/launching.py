@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "true", "NCCL_DEBUG": "WARN", "RAY_ENAB
 """What OpenRLHF's command gives Ray's workers when it starts Ray itself."""
 
 
-def launch(flags: Sequence[str], recipe: Recipe, *, address: str, log: Path, require: Callable[[int], None]) -> None:
+def launch(
+    flags: Sequence[str], recipe: Recipe, *, address: str, log: Path, require: Callable[[Mapping[str, float]], None]
+) -> None:
     """Run until the recipe is played; what OpenRLHF says of it goes to the file `log`.
 
-    `require` is told how many GPUs Ray has: OpenRLHF would wait for missing ones for ever.
+    `require` is told what GPUs and CPUs Ray has: OpenRLHF would wait for missing ones for ever.
 
     Raises:
         PolicyError: a process of Ray's, the engines' or the trainer's is lost, or OpenRLHF refuses its flags.
@@ -36,7 +38,7 @@ def launch(flags: Sequence[str], recipe: Recipe, *, address: str, log: Path, req
         stock_trainer = ppo_trainer.PPOTrainer
         ppo_trainer.PPOTrainer = TrainerHere(recipe)
         try:
-            require(int(ray.cluster_resources().get("GPU", 0)))
+            require(ray.cluster_resources())
             with _arguments(flags), _remote_errors(log):
                 runpy.run_module(COMMAND, run_name="__main__")
         finally:

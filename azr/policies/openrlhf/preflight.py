@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import logging
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal
 
 from azr.config import Config
-from azr.configfile import place_of
+from azr.configfile import placed
 from azr.errors import ConfigError, PolicyError
 from azr.policies.openrlhf.flags import flags
 from azr.policies.openrlhf.layout import require_layout
@@ -41,51 +42,65 @@ def check(config: Config, *, source: Path | None = None) -> None:
     try:
         words = flags(config)
         topology = require_layout(config)
-        require_packages()
+        require_packages(topology)
         from azr.policies.openrlhf.arguments import checked
 
         checked(words, dict(flatten(config.openrlhf)))
-        if not importlib.import_module("ray").is_initialized():  # else it knows what there is
-            require_gpus(config, topology, visible=visible_gpus())
+        is_counted_by_ray = config.cluster.address or importlib.import_module("ray").is_initialized()
+        require_gpus(config, topology, visible=None if is_counted_by_ray else visible_gpus())
     except ConfigError as error:
-        if source is None or not error.key:
-            raise
-        raise ConfigError(f"{place_of(source, error.key)}: {error}", key=error.key) from None
+        raise (error if source is None else placed(error, source)) from None
 
 
-def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float]) -> None:
-    """Refuse more GPUs than this machine has, or less memory than the calculation; `visible` are their GiB.
+def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float] | None) -> None:
+    """Refuse more GPUs than this machine has, or less memory than the calculation.
 
-    A cluster's GPUs are not seen from here: Ray counts them once it is joined, and `cluster.gpu_memory_gib` says how
-    large they are.
+    `visible` are the GiB of its GPUs; None where Ray will count them, see `require_resources`. Then
+    `cluster.gpu_memory_gib` says how large they are.
 
     Raises:
         ConfigError: with the numbers and the nearest settings that fit.
     """
     if config.model.device == "cpu":
         return
-    if not config.cluster.address:
-        require_num_gpus(config, topology, len(visible))
-    gpu_gib = config.cluster.gpu_memory_gib or min(visible, default=0.0)
+    if visible is not None:
+        _require_enough(config, topology, "GPU", len(visible))
+    gpu_gib = config.cluster.gpu_memory_gib or min(visible or (), default=0.0)
     if gpu_gib:
         require_memory(config, gpu_gib=gpu_gib)
 
 
-def require_num_gpus(config: Config, topology: Topology, available: int) -> None:
-    """Refuse to wait for ever for GPUs that do not exist.
+def require_resources(config: Config, topology: Topology, resources: Mapping[str, float]) -> None:
+    """Refuse to wait for ever for GPUs or CPUs that Ray does not have; `resources` are `ray.cluster_resources()`.
 
     Raises:
         ConfigError: with both numbers.
     """
-    asked = topology.gpus(has_reference=config.learner.kl_coef > 0)
+    for kind in ("GPU", "CPU"):
+        _require_enough(config, topology, kind, resources.get(kind, 0))
+
+
+def _require_enough(config: Config, topology: Topology, kind: Literal["GPU", "CPU"], available: float) -> None:
+    """OpenRLHF asks for a CPU with every GPU; the trainer wants one to be started."""
+    gpus = topology.gpus(has_reference=config.learner.kl_coef > 0)
+    cluster = config.cluster
+    sandboxes = cluster.sandboxes_per_node * cluster.cpus_per_sandbox
+    asked = gpus if kind == "GPU" else gpus + 1 + sandboxes
     if available >= asked:
         return
     shared = ", the same ones" if topology.is_colocated else ""
-    sharing = "" if topology.is_colocated else ", or openrlhf.train.colocate_all = true to share GPUs"
-    joining = "" if config.cluster.address else '; or join a cluster by cluster.address = "auto"'
+    split = f"{topology.ranks} learn, {topology.sampling_gpus} sample{shared}"
+    if kind == "CPU":
+        split = f"1 a GPU, 1 for the trainer, {sandboxes:g} for the sandbox of a node"
+    ways = ["set fewer ranks and engines"]
+    if not topology.is_colocated:
+        ways.append("openrlhf.train.colocate_all = true to share GPUs")
+    if kind == "CPU" and sandboxes:
+        ways.append("a smaller cluster.cpus_per_sandbox")
+    if not cluster.address:
+        ways.append('cluster.address = "auto" to join a cluster')
     raise ConfigError(
-        f"[openrlhf] asks for {asked} GPUs ({topology.ranks} learn, {topology.sampling_gpus} sample{shared}), and "
-        f"there are {available}: set fewer ranks and engines{sharing}{joining}",
+        f"[openrlhf] asks for {asked:g} {kind}s ({split}), and there are {available:g}: {', or '.join(ways)}",
         key="openrlhf.actor.num_gpus_per_node",
     )
 
@@ -127,8 +142,8 @@ def visible_gpus() -> list[float]:
         return []
 
 
-def require_packages() -> None:
-    """Refuse another OpenRLHF than the one that the adapter was written against.
+def require_packages(topology: Topology | None = None) -> None:
+    """Refuse another OpenRLHF than the one that the adapter was written against, or one without what it needs.
 
     Raises:
         PolicyError: with the line that installs the right one.
@@ -143,7 +158,8 @@ def require_packages() -> None:
             f'policy.kind = "openrlhf" needs openrlhf {OPENRLHF} exactly, but {has}: on a CUDA machine, '
             f"pip install 'azr[openrlhf]' (or openrlhf=={OPENRLHF}); docs/scaling.md has the rest"
         )
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    rings = ("ring_flash_attn",) if topology and topology.ring_size > 1 else ()
+    missing = [name for name in (*NEEDED, *rings) if importlib.util.find_spec(name) is None]
     if missing:
         raise PolicyError(
             f"openrlhf {OPENRLHF} is installed without {', '.join(missing)}, which it needs: on a CUDA machine, "
