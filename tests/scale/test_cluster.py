@@ -33,7 +33,7 @@ CLUSTER = ClusterConfig(sandboxes_per_node=1, cpus_per_sandbox=1.0, jobs_in_flig
 def two_nodes() -> Generator[Any]:
     """A cluster of two raylets, each with one CPU; the first one holds the head."""
     import ray  # pyright: ignore[reportMissingImports]  # not where this is type-checked
-    import ray.cluster_utils  # pyright: ignore[reportMissingImports]  # as above
+    import ray.cluster_utils  # pyright: ignore[reportMissingImports,reportUnusedImport]  # as above
 
     some_ray: Any = ray
     cluster: Any = some_ray.cluster_utils.Cluster(
