@@ -27,7 +27,7 @@ def start(folder: str) -> None:
     import cpu_shim
 
     os.environ.update({**cpu_shim.ENVIRONMENT, cpu_shim.SYNC_FOLDER: folder})
-    import ray
+    import ray  # pyright: ignore[reportMissingImports]  # of the other environment
 
     environment = {**cpu_shim.ENVIRONMENT, cpu_shim.SYNC_FOLDER: folder}
     ray.init(

@@ -1,18 +1,52 @@
 """For tests on machines without a GPU: OpenRLHF's actors and engines on CPUs.
 
-Three things differ from a GPU: calls to `torch.cuda` do nothing, the device mesh is of CPUs, and the weights reach vLLM
-through a folder instead of NCCL, which vLLM's CPU layers, packed when they are loaded, could not take tensor by tensor.
+Four things differ from a GPU: calls to `torch.cuda` do nothing; the device mesh is of CPUs; the weights reach vLLM in a
+folder instead of over NCCL, because its CPU layers, packed when they are loaded, cannot take them tensor by tensor; a
+prompt is read in one piece, because the draw after a mere piece is taken back, which a CPU's generator cannot do.
 """
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import openrlhf.trainer.ray.ppo_actor as stock_actor
-import openrlhf.trainer.ray.vllm_engine as stock_engine
-import ray
 import torch
+
+if TYPE_CHECKING:
+    ray: Any
+    stock_actor: Any
+    stock_engine: Any
+
+    class ActorTrainer:
+        """`ActorPPOTrainer`."""
+
+        strategy: Any
+        actor: Any
+        tokenizer: Any
+        vllm_engines: list[Any]
+
+    class PolicyActor:
+        """`PolicyModelActor`, without Ray's cover."""
+
+        def init_model_from_pretrained(self, *args: Any, **kwargs: Any) -> Any: ...
+
+    class RolloutActor:
+        """`RolloutRayActor`, without Ray's cover."""
+
+        llm: Any
+
+        def _configure_vllm_env(self, version: Any, vllm: Any, full_determinism: bool) -> None: ...
+
+else:
+    import openrlhf.trainer.ray.ppo_actor as stock_actor
+    import openrlhf.trainer.ray.vllm_engine as stock_engine
+    import ray
+
+    ActorTrainer = stock_actor.ActorPPOTrainer
+    PolicyActor = stock_actor.PolicyModelActor.__ray_metadata__.modified_class
+    RolloutActor = stock_engine.RolloutRayActor.__ray_metadata__.modified_class
 
 SYNC_FOLDER = "AZR_TEST_SYNC_FOLDER"
 HERE = Path(__file__).parent
@@ -25,7 +59,6 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "DS_ACCELERATOR": "cpu",
     "TOKENIZERS_PARALLELISM": "false",
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE / "standins")]),
 }
 
@@ -38,23 +71,22 @@ class Cpu(str):
 
 
 def pretend_cuda() -> None:
-    import openrlhf.utils.deepspeed.deepspeed as stock_deepspeed
-
+    stock_deepspeed: Any = __import__("openrlhf.utils.deepspeed.deepspeed", fromlist=["deepspeed"])
     for name in ("set_device", "synchronize", "empty_cache"):  # a function each: torch's compiler tells them apart
-        setattr(torch.cuda, name, lambda *args, **kwargs: None)
-    torch.cuda.current_device = lambda: Cpu("cpu")
+        setattr(torch.cuda, name, lambda *args, **kwargs: None)  # pyright: ignore
+    torch.cuda.current_device = lambda: Cpu("cpu")  # pyright: ignore[reportAttributeAccessIssue]  # what the tests need
     on_gpus = stock_deepspeed.init_device_mesh
-    stock_deepspeed.init_device_mesh = lambda device, *args, **kwargs: on_gpus("cpu", *args, **kwargs)
+    stock_deepspeed.init_device_mesh = lambda device, *args, **kwargs: on_gpus("cpu", *args, **kwargs)  # pyright: ignore
     torch.set_num_threads(1)
 
 
-class CpuActorTrainer(stock_actor.ActorPPOTrainer):
+class CpuActorTrainer(ActorTrainer):
     """Writes the weights where the engines read them."""
 
-    def _init_vllm_sync_group(self, backend):
+    def _init_vllm_sync_group(self, backend: str) -> None:
         del backend
 
-    def broadcast_to_vllm(self):
+    def broadcast_to_vllm(self) -> None:
         folder = os.environ[SYNC_FOLDER]
         self.strategy.save_model(self.actor, self.tokenizer, folder)
         if torch.distributed.get_rank() == 0:
@@ -62,27 +94,25 @@ class CpuActorTrainer(stock_actor.ActorPPOTrainer):
         torch.distributed.barrier()
 
 
-class CpuPolicyActor(stock_actor.PolicyModelActor.__ray_metadata__.modified_class):
+class CpuPolicyActor(PolicyActor):
     """A rank that trains."""
 
-    def init_model_from_pretrained(self, *args, **kwargs):
+    def init_model_from_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         pretend_cuda()
         stock_actor.ActorPPOTrainer = CpuActorTrainer
         return super().init_model_from_pretrained(*args, **kwargs)
 
 
-class CpuRolloutActor(stock_engine.RolloutRayActor.__ray_metadata__.modified_class):
-    """A vLLM engine. A prompt is read in one piece: a piece's draw is taken back, which a CPU's generator cannot do."""
+class CpuRolloutActor(RolloutActor):
+    """A vLLM engine."""
 
-    async def __init__(self, *args, **kwargs):
-        await super().__init__(*args, enable_chunked_prefill=False, **kwargs)
+    def _configure_vllm_env(self, version: Any, vllm: Any, full_determinism: bool) -> None:
+        vllm.AsyncEngineArgs = partial(vllm.AsyncEngineArgs, enable_chunked_prefill=False)
+        super()._configure_vllm_env(version, vllm, full_determinism)
 
-    async def reload_weights(self, folder):
+    async def reload_weights(self, folder: str) -> None:
         await self.llm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
         await self.llm.reset_prefix_cache()
-
-    def process_id(self):
-        return os.getpid()
 
 
 def install() -> None:

@@ -76,8 +76,8 @@ class Replayed:
 
 
 def completion(fields: Mapping[str, Any]) -> Completion:
-    listed = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    return Completion(**listed)
+    listed = {name: tuple(fields[name]) for name in ("prompt_ids", "token_ids", "sampling_logprobs")}
+    return Completion(text=fields["text"], is_truncated=fields["is_truncated"], **listed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,10 @@ async def complaint(ask: Callable[[], Awaitable[object]]) -> str:
     return ""
 
 
+def enough(*found: object) -> None:
+    del found
+
+
 def main() -> None:
     sync, out = sys.argv[1], Path(sys.argv[2])
     import cpu_azr
@@ -143,7 +147,7 @@ def main() -> None:
 
     folders = {"ckpt.path": str(out / "run" / ".staging"), "ckpt.output_dir": str(out / "run" / "model")}
     command = [*flags(lab_config(), folders=folders), "--ckpt.save_hf"]
-    launch(command, Recipe(lab.Lab(out), optimizer_steps=1), address="", log=out / "log.txt", require=lambda *_: None)
+    launch(command, Recipe(lab.Lab(out), optimizer_steps=1), address="", log=out / "log.txt", require=enough)
 
 
 if __name__ == "__main__":

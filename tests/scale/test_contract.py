@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from azr.config import LearnerConfig
 from azr.policies.loading import NANO_WEIGHTS, end_ids
@@ -110,15 +111,15 @@ def prepared(samples: list[TrainingSample], layout: Layout) -> list[Any]:
     module = importlib.import_module("openrlhf.trainer.ppo_utils.experience")
     train = SimpleNamespace(dynamic_batch_enable=False)
     correction = SimpleNamespace(is_correction_level="token", is_correction_threshold=[0.0, 2.0])
-    maker = AZRExperienceMaker.__new__(AZRExperienceMaker)
+    maker: Any = AZRExperienceMaker.__new__(AZRExperienceMaker)
     maker.args = SimpleNamespace(
         train=train,
         rollout=SimpleNamespace(micro_batch_size=layout.micro_batch),
         algo=SimpleNamespace(advantage=correction),
         actor=SimpleNamespace(entropy_coef=0.0),
     )
-    maker.tokenizer = SimpleNamespace(pad_token_id=0)  # pyright: ignore[reportAttributeAccessIssue]  # all that is read
-    batches: list[Any] = maker.split_rollout_samples(experiences(samples, layout))  # pyright: ignore
+    maker.tokenizer = SimpleNamespace(pad_token_id=0)
+    batches: list[Any] = maker.split_rollout_samples(experiences(samples, layout))
     for batch in batches:
         batch.action_log_probs = batch.rollout_log_probs - 0.25 * batch.action_mask
         batch.info |= {name: torch.full((len(batch.sequences),), torch.nan) for name in ("kl", "logprobs_diff")}
@@ -213,21 +214,21 @@ def test_figures_are_means_over_actions() -> None:
     batch = spread_advantages(batch)
     found = figures([batch], cap=2.0, entropy_coef=0.1)
     assert found["tokens"] == 4
-    assert found["sampler_ratio"] == pytest.approx(2.718, abs=1e-3)
     assert found["sampler_kl"] == pytest.approx(0.718, abs=1e-3)
-    assert found["sampler_cut"] == 1.0
+    assert found["sampler_gap"] == found["sampler_gap_max"] == pytest.approx(1.0)
+    assert (found["importance"], found["importance_capped"]) == (2.0, 1.0)
     assert found["entropy"] == found["entropy/solver/deduction"] == pytest.approx(1.5)
     assert found["loss"] == pytest.approx(-2.0 * 0.5 - 0.1 * 1.5)
     uncorrected = figures([batch], cap=0.0, entropy_coef=0.0)
     assert uncorrected["loss"] == pytest.approx(-0.5)
-    assert "sampler_cut" not in uncorrected
+    assert (uncorrected["importance"], uncorrected["importance_capped"]) == (1.0, 0.0)
 
 
 def test_nano_s_texts_have_the_same_tokens_as_in_the_local_policy() -> None:
-    from transformers import AutoTokenizer
-
-    plain: Any = AutoTokenizer.from_pretrained(NANO_WEIGHTS)
-    theirs = stock.get_tokenizer(str(NANO_WEIGHTS), None, "left", SimpleNamespace(), use_fast=True)  # pyright: ignore
+    tokenizers: Any = AutoTokenizer
+    plain = tokenizers.from_pretrained(NANO_WEIGHTS)
+    get_tokenizer: Any = stock.get_tokenizer
+    theirs = get_tokenizer(str(NANO_WEIGHTS), None, "left", SimpleNamespace(), use_fast=True)
     texts = ["def f(a):\n return a + 1", "<think>", "a  b ,c"]
     ids = theirs(texts)["input_ids"]
     assert ids == plain(texts)["input_ids"]

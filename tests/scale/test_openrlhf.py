@@ -30,8 +30,8 @@ HERE = Path(__file__).parent
 CONFIG = ROOT / "configs" / "openrlhf-nano.toml"
 BF16 = 0.02
 """How far bfloat16 may be from float32 where the numbers are of size 1."""
-START_S, END_S = 400, 400
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(900)]
+START_S, END_S = 600, 600
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_the_first_step_is_the_local_one(lab: Path, tmp_path: Path) -> None:
     assert len(exact) > 20
     assert {key: theirs[key] for key in exact} == {key: ours[key] for key in exact}
     assert theirs["learner/loss"] == pytest.approx(ours["learner/loss"], abs=BF16)
-    assert theirs["learner/entropy"] == pytest.approx(ours["learner/entropy"], abs=BF16)
+    assert theirs["learner/entropy"] == pytest.approx(ours["learner/entropy"], rel=0.1)  # estimated from 755 tokens
     assert theirs["learner/grad_norm"] == pytest.approx(ours["learner/grad_norm"], rel=5 * BF16)
     assert theirs["learner/learning_rate"] == ours["learner/learning_rate"]
     assert theirs["learner/tokens"] == ours["learner/tokens"]

@@ -110,9 +110,8 @@ def figures(batches: Sequence[Experience], *, cap: float, entropy_coef: float) -
     """Token means under the weights before the update, from the logprobs that the model which trains has computed.
 
     `loss` is that of the first optimizer step, the KL term left out. `entropy` is the mean of -logprob of what was
-    sampled, which estimates it, as are `entropy/<role>/<type>`. `sampler_kl` is the k3 estimate of KL(sampler ||
-    learner), `sampler_ratio` the mean of learner over sampler, `sampler_cut` the share of ratios above the cap of the
-    importance weight.
+    sampled, which estimates it, as are `entropy/<role>/<type>`. `sampler_kl`, `sampler_gap` (and its maximum),
+    `importance` and `importance_capped` are what they are in `azr.rl.loss.LossFigures`.
     """
     actions = [_actions(batch) for batch in batches]
     logprobs_N, sampling_N, advantages_N = (torch.cat(parts) for parts in zip(*actions, strict=True))
@@ -120,15 +119,17 @@ def figures(batches: Sequence[Experience], *, cap: float, entropy_coef: float) -
     ratios_N = log_ratios_N.exp()
     weights_N = ratios_N.clamp(max=cap) if cap else torch.ones_like(ratios_N)
     entropy = -float(logprobs_N.mean())
-    found = {
+    return {
         "loss": -float((weights_N * advantages_N).mean()) - entropy_coef * entropy,
         "entropy": entropy,
         "sampler_kl": float((ratios_N - 1 - log_ratios_N).mean()),
-        "sampler_ratio": float(ratios_N.mean()),
+        "sampler_gap": float(log_ratios_N.abs().mean()),
+        "sampler_gap_max": float(log_ratios_N.abs().max()),
+        "importance": float(weights_N.mean()),
+        "importance_capped": float((weights_N < ratios_N).float().mean()) if cap else 0.0,
         "tokens": float(len(ratios_N)),
         **_entropies(batches),
     }
-    return {**found, "sampler_cut": float((ratios_N > cap).float().mean())} if cap else found
 
 
 def _actions(batch: Experience) -> tuple[Tensor, Tensor, Tensor]:

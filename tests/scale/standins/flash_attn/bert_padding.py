@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NoReturn
 
-from einops import rearrange
+from einops import rearrange  # pyright: ignore  # comes with OpenRLHF
 
 __all__ = ["index_first_axis", "pad_input", "rearrange", "unpad_input"]
 
