@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from typing import Any, cast
 from azr.errors import InputError, Malformed, Rejected
 from azr.selfplay.absolute_zero import Game, accepted, ask, fair_task, propose, tell_duplicates
 from azr.selfplay.clock import STAGES, StageClock
+from azr.selfplay.sampling import together
 from azr.tasks.base import Proposal
 from azr.types import Task
 
@@ -57,7 +57,9 @@ async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -
         game.buffer.add(task_type.seed_task())
     for file in files:
         pairs = [(name, proposal) for proposal in read_seed_file(file) for name in _types_of(game, proposal)]
-        for outcome in await asyncio.gather(*(_admit(game, name, proposal) for name, proposal in pairs)):
+        async with together() as group:
+            admitting = [group.create_task(_admit(game, name, proposal)) for name, proposal in pairs]
+        for outcome in (one.result() for one in admitting):
             if isinstance(outcome, Task):
                 game.buffer.add(outcome)
             else:
