@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Generator
@@ -30,7 +31,6 @@ from azr.sizing.topology import topology_of
 
 STAGING = ".openrlhf-"
 LOG = "openrlhf.log"
-errors = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +119,7 @@ def _keep(log: Path, folder: Path) -> None:
 @contextmanager
 def _interruptible(process: Path) -> Generator[None]:
     """The first Ctrl-C is passed on to the loop, which stops after the step; the second one breaks off."""
+    errors = Console(file=sys.stderr)  # as it is now: later it is OpenRLHF's log
     asked: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:

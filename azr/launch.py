@@ -22,7 +22,7 @@ from azr.errors import ConfigError
 from azr.evaluation.heldout import Score, evaluate, load_tasks
 from azr.jsonlines import process
 from azr.modelfree import Exec, Validate, Verify
-from azr.policies.base import Thinking
+from azr.policies.base import Policy, Thinking
 from azr.policies.openrlhf.preflight import check
 from azr.running import played, train_run
 from azr.runs.checkpoint import Checkpoint, CheckpointStore
@@ -131,11 +131,22 @@ async def _evaluate(
     config: Config, tasks: list[Task], checkpoint: Checkpoint | None, *, temperature: float, thinking: Thinking
 ) -> dict[str, Score]:
     async with make_executor(config.sandbox) as executor:
-        policy = make_policy(config)
-        if checkpoint is not None:
-            policy.load(checkpoint.folder / "policy")
+        policy = _policy_of(config, checkpoint)
         generate = sampler(policy, config.sampling, temperature=temperature, thinking=thinking)
         return await evaluate(tasks, make_types(config), generate=generate, executor=executor)
+
+
+def _policy_of(config: Config, checkpoint: Checkpoint | None) -> Policy:
+    """The policy of a checkpoint, or the base model, in this process; OpenRLHF's checkpoints hold a model as well."""
+    if checkpoint is None:
+        return make_policy(config)
+    folder = checkpoint.folder / "policy"
+    if config.policy.kind == "openrlhf":
+        model = config.model.model_copy(update={"path": str((folder / "model").absolute())})
+        return make_policy(config.model_copy(update={"model": model}))
+    policy = make_policy(config)
+    policy.load(folder)
+    return policy
 
 
 def _score_table(scores: dict[str, Score]) -> Table:

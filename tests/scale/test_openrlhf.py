@@ -278,6 +278,17 @@ def test_a_checkpoint_holds_what_every_part_needs(story: dict[str, Any]) -> None
     assert not list(folder.glob(".openrlhf-*"))
 
 
+def test_a_run_is_evaluated_by_the_local_policy(story: dict[str, Any], tmp_path: Path) -> None:
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join((ROOT / "azr" / "nano" / "heldout.jsonl").open().readlines()[:3]), encoding="utf-8")
+    words = ["eval", str(story["folder"]), "--tasks", str(few), "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "azr.cli", *words], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert sum(score["num_tasks"] for name, score in json.loads(done.stdout).items() if name != "mean") == 3
+
+
 def test_the_run_directory_is_as_any_other(story: dict[str, Any]) -> None:
     folder: Path = story["folder"]
     names = {path.name for path in folder.iterdir()}
