@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from azr.config import Config
+from azr.sizing.architecture import PUBLISHED
 from azr.sizing.hardware import GIB
 from azr.sizing.remedies import Change, changed, explained, remedies, shortfall
 from tests.sizing.builders import QWEN_7B, colocated, spread
@@ -86,3 +87,13 @@ def test_the_explanation_adds_up() -> None:
     *parts, total, available = explained(need, gpu_gib=79).values()
     assert sum(parts) == pytest.approx(total)
     assert total > available == 79
+
+
+@pytest.mark.parametrize(
+    ("model", "fewest"), [("Qwen2.5-3B", 2), ("Qwen2.5-7B", 3), ("Llama-3.1-8B", 3), ("Qwen2.5-14B", 6)]
+)
+def test_the_fewest_gpus_of_80_gb_are_those_of_the_scaling_page(model: str, fewest: int) -> None:
+    def fits(gpus: int) -> bool:
+        return shortfall(colocated(gpus), PUBLISHED[model], gpu_gib=79) is None
+
+    assert next(gpus for gpus in range(1, 9) if fits(gpus)) == fewest
