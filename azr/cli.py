@@ -231,6 +231,18 @@ def bench_sandbox(
     )
 
 
+@bench_app.command("cluster")
+def bench_cluster(
+    jobs: Annotated[int, typer.Option(min=50, help="Jobs of a batch, a worker.")] = 400,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder for cluster-scaling.json and .png.")] = None,
+) -> None:
+    """Measure sandbox workers under Ray on this host, one and two; play out up to 64 nodes from what was measured."""
+    from azr.scaling import run_scaling
+
+    run_scaling(output, num_jobs=jobs, as_json=as_json)
+
+
 @nano_app.command("pretrain")
 def nano_pretrain(
     folder: Annotated[Path, typer.Argument(help="Where the weights go.")],

@@ -46,6 +46,7 @@ ROOTS = {
     "training",
     "audit",
     "benchmarking",
+    "scaling",
     "doctor",
     "attack_report",
     "planning",

@@ -20,7 +20,7 @@ from typing import NamedTuple, Self, Unpack
 
 from azr.cluster.agreement import require_agreement
 from azr.cluster.base import Fleet, Node, NoWorkerLeft, Worker, WorkerLost
-from azr.cluster.routing import Router, Seat
+from azr.cluster.routing import CHUNK, Router, Seat
 from azr.cluster.sandbox_worker import TOKEN
 from azr.config import ClusterConfig
 from sandbox.audit import AuditLog
@@ -51,10 +51,10 @@ class Ledger(NamedTuple):
 class ClusterExecutor:
     """Runs jobs on all nodes; a node that joins or returns gets its workers in the background."""
 
-    def __init__(self, fleet: Fleet, config: ClusterConfig) -> None:
+    def __init__(self, fleet: Fleet, config: ClusterConfig, *, chunk: int = CHUNK) -> None:
         self._fleet = fleet
         self._config = config
-        self._router = Router(self._lost, jobs_in_flight=config.jobs_in_flight)
+        self._router = Router(self._lost, jobs_in_flight=config.jobs_in_flight, chunk=chunk)
         self._heads: dict[Seat, ChainHead] = {}
         """Where the seats' logs stood when they joined or were last anchored."""
         self._names: Counter[str] = Counter()

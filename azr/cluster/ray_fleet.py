@@ -78,6 +78,19 @@ class RayFleet:
         return RayWorker(actor, name, node, isolation, is_elsewhere=node.node_id != here)
 
 
+@contextlib.contextmanager
+def connected(num_cpus: int) -> Generator[None]:
+    """A Ray of this process's own, with so many CPUs, or as it is where there is one already."""
+    if _ray.is_initialized():
+        yield
+        return
+    _ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, log_to_driver=False)
+    try:
+        yield
+    finally:
+        _ray.shutdown()
+
+
 class RayWorker:
     """See `azr.cluster.base.Worker`."""
 

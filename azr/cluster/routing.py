@@ -17,8 +17,8 @@ from azr.cluster.base import Reply, Worker, WorkerLost
 from sandbox.records import Label
 from sandbox.types import Execution, Job, RunResult, SandboxError, Status
 
-CHUNK = 4
-"""Jobs in one call to a worker: a call costs the trainer about as much as a record, and its slowest job holds it."""
+CHUNK = 8
+"""Jobs in one call to a worker: a call costs the trainer as much as eight verdicts, and its slowest job holds it."""
 SILENCE_S = 30.0
 """How long a worker may say nothing before it is asked whether it is there, and how long it has to answer that."""
 EMPTY = Job("def f(): pass", ("",))
