@@ -70,7 +70,6 @@ def needs(
     """One entry for each kind of GPU that a run uses; without a topology it is the local policy's one GPU."""
     if topology is None:
         return [_local(config, shape, gpu_gib=gpu_gib, assumed=assumed)]
-    engine_phases: tuple[Phase, ...] = ("sampling",) if topology.engines_sleep else PHASES
     learner = learner_parts(config, shape, topology, assumed=assumed)
     engine, cache = engine_parts(
         shape, topology.engine_gpus, share=topology.memory_share, gpu_gib=gpu_gib, assumed=assumed
@@ -81,10 +80,7 @@ def needs(
             Need("engine", topology.sampling_gpus, tuple(engine), cache),
         ]
     if topology.engines_sleep:
-        asleep: tuple[Phase, ...] = LEARNING
-        weights = Part("engine: weights, for the sync", 2 * shape.parameters / topology.engine_gpus, ("sync",))
-        engine = [Part(part.name, part.size, engine_phases) for part in engine]
-        engine += [weights, Part("engine: asleep", assumed.asleep_gib * GIB, (*asleep, "sync"))]
+        engine = taking_turns(engine, weights=2 * shape.parameters / topology.engine_gpus, assumed=assumed)
     return [Need("learner and engine", topology.ranks, (*learner, *engine), cache)]
 
 
@@ -159,6 +155,13 @@ def engine_parts(
     return parts, int(cache / cache_bytes_a_gpu(shape, gpus))
 
 
+def taking_turns(engine: Iterable[Part], *, weights: float, assumed: Assumptions) -> list[Part]:
+    """An engine that sleeps while the learner learns, and wakes its weights alone for the sync."""
+    awake = [Part(part.name, part.size, ("sampling",)) for part in engine]
+    for_sync = Part("engine: weights, for the sync", weights, ("sync",))
+    return [*awake, for_sync, Part("engine: asleep", assumed.asleep_gib * GIB, (*LEARNING, "sync"))]
+
+
 def cache_bytes_a_gpu(shape: Architecture, gpus: int) -> float:
     """Of one token: KV heads are divided among the GPUs of an engine, but not below one."""
     return shape.cache_bytes * max(1, shape.kv_heads // gpus) / shape.kv_heads
@@ -182,9 +185,7 @@ def _local(config: Config, shape: Architecture, *, gpu_gib: float, assumed: Assu
         shape, table.tensor_parallel, share=table.memory_share, gpu_gib=gpu_gib, assumed=assumed
     )
     if table.sleep:
-        engine = [Part(part.name, part.size, ("sampling",)) for part in engine]
-        engine.append(Part("engine: asleep", assumed.asleep_gib * GIB, (*LEARNING, "sync")))
-        engine.append(Part("engine: weights, for the sync", 2 * shape.parameters, ("sync",)))
+        engine = taking_turns(engine, weights=2 * shape.parameters / table.tensor_parallel, assumed=assumed)
     return Need("local", table.tensor_parallel, (*parts, *engine), cache)
 
 
