@@ -7,6 +7,7 @@
     ├── metrics.jsonl     a line a step
     ├── run.db            tasks, rollouts and the audit log of all executions (SQLite)
     ├── anchors.jsonl     where the audit log stood after each step; copy it elsewhere
+    ├── audit/            logs of a cluster's sandbox workers, a folder each
     ├── checkpoints/      step-000010/ ...
     ├── log.txt
     └── lock              held while a trainer lives
