@@ -231,6 +231,18 @@ def bench_sandbox(
     )
 
 
+@bench_app.command("rollouts")
+def bench_rollouts(
+    models: Annotated[list[str], typer.Option("--model", help="nano, 6M or 25M; repeatable. Default: all.")] = [],  # noqa: B006
+    threads: Annotated[list[int], typer.Option(min=1, help="CPU threads; repeatable. Default: 1 and 2.")] = [1, 2],  # noqa: B006
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure tokens per second of transformers and of vLLM on CPUs, for the same prompts."""
+    from azr.rollouts import run_rollouts
+
+    run_rollouts(models, threads, as_json=as_json)
+
+
 @bench_app.command("cluster")
 def bench_cluster(
     jobs: Annotated[int, typer.Option(min=50, help="Jobs of a batch, a worker.")] = 400,

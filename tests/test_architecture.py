@@ -47,6 +47,7 @@ ROOTS = {
     "audit",
     "benchmarking",
     "scaling",
+    "rollouts",
     "doctor",
     "attack_report",
     "planning",

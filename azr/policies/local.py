@@ -91,6 +91,11 @@ class LocalPolicy:
         sampled = await self._sampler.sample(rows, sampling, stream=stream, epoch=counters.update_calls)
         return await asyncio.to_thread(self._completions, rows, sampled)
 
+    @property
+    def num_parameters(self) -> int:
+        """Weights of the model, trained or not; shared ones count once."""
+        return sum(parameter.numel() for parameter in self._loaded.model.parameters())
+
     def count_tokens(self, text: str) -> int:
         """Length of a prompt in tokens."""
         return len(self._tokenize([text])[0])
