@@ -16,6 +16,11 @@ from sandbox.records import Body
 from sandbox.types import AuditError, Execution, Job
 
 V = TypeVar("V")
+PATIENCE_S = 5.0
+LOCKED = (
+    "a log of this run has a writer that lets nobody else in, as a sandbox worker on another node does: "
+    "read it when the run has ended"
+)
 
 
 class Texts(dict[str, str]):
@@ -108,7 +113,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     if not path.is_file():
         raise AuditError(f"there is no audit log {path}")
     with reading():
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=30)
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=PATIENCE_S)
         connection.execute("PRAGMA trusted_schema = OFF")
         return connection
 
@@ -122,7 +127,14 @@ def reading() -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
+        if is_locked(error):
+            raise AuditError(LOCKED) from error
         raise AuditError(f"the audit log cannot be read: {error}; `azr audit verify` tells what was changed") from error
+
+
+def is_locked(error: sqlite3.Error) -> bool:
+    """Whether somebody else holds the file; what Python itself says of a row has no code."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _body(sequence: int, text: object) -> Body:

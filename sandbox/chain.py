@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from sandbox.anchors import Anchor
-from sandbox.audit_reader import connect_read_only
+from sandbox.audit_reader import LOCKED, connect_read_only, is_locked
 from sandbox.audit_schema import SCHEMA
 from sandbox.recorded import named_blobs
 from sandbox.records import NO_HASH, Body, Head, canonical, digest
@@ -105,6 +105,8 @@ def _check_schema(connection: sqlite3.Connection, found: _Findings) -> None:
     try:
         there = {_text(name): _text(sql) for name, sql in connection.execute(query)}
     except sqlite3.Error as error:
+        if is_locked(error):
+            raise AuditError(LOCKED) from error
         raise AuditError(f"this is no SQLite database, or its first page is destroyed: {error}") from error
     for name, sql in SCHEMA.items():
         if name not in there:

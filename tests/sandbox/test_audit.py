@@ -19,7 +19,7 @@ from sandbox.audit import Audited, AuditLog, Label, labelled
 from sandbox.audit_reader import AuditReader
 from sandbox.chain import Verification, verify
 from sandbox.recorded import named_blobs, text_of
-from sandbox.records import IN_PLACE_CHARS, canonical, digest
+from sandbox.records import IN_PLACE_CHARS, Event, canonical, digest
 from sandbox.types import AuditError, Execution, Isolation, Job, RunResult, SandboxBroken, Status
 
 ROOT = Path(__file__).parents[2]
@@ -482,3 +482,15 @@ def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
         connection.commit()
     with pytest.raises(AuditError, match="schema 99"):
         open_log(tmp_path)
+
+
+async def test_a_log_whose_writer_is_alone_with_it_can_be_read_afterwards_and_says_so_before(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with closing(AuditLog.open(path, alone=True)) as log:
+        await log.append([Event("resumed", {"after_step": 1})])
+        log.anchor(1)
+        reads: list[Callable[[Path], object]] = [AuditReader.open, lambda file: verify(file, None)]
+        for read in reads:
+            with pytest.raises(AuditError, match="when the run has ended"):
+                read(path)
+    assert verified(tmp_path).findings == ()
