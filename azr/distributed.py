@@ -19,7 +19,9 @@ from types import FrameType
 from rich.console import Console
 
 from azr.config import Config
+from azr.errors import PolicyError
 from azr.policies.base import Policy
+from azr.policies.openrlhf import STAGING
 from azr.policies.openrlhf.flags import flags, optimizer_steps
 from azr.policies.openrlhf.preflight import require_resources
 from azr.running import train_run
@@ -29,7 +31,6 @@ from azr.runs.progress import Progress
 from azr.runs.relay import Relay, following
 from azr.sizing.topology import topology_of
 
-STAGING = ".openrlhf-"
 LOG = "openrlhf.log"
 
 
@@ -69,6 +70,7 @@ def train_distributed(config: Config, folder: Path, *, resume: bool, console: Co
     staging = folder / f"{STAGING}{uuid.uuid4().hex[:8]}"
     folders = {"ckpt.path": str(staging), "ckpt.output_dir": str(folder / "model")}
     command = [*flags(config, folders=folders), "--ckpt.save_hf"]
+    log = Path(tempfile.gettempdir(), f"azr-openrlhf-{os.getpid()}.log")
     with tempfile.TemporaryDirectory(prefix="azr-openrlhf-") as name:
         scratch = Path(name)
         play = Play(config, folder, resume, scratch / "progress.jsonl", scratch / "pid")
@@ -83,10 +85,12 @@ def train_distributed(config: Config, folder: Path, *, resume: bool, console: Co
                 _interruptible(play.process),
             ):
                 progress.note("starting Ray, the vLLM engines and the actors")
-                _launch(command, play, config, log=scratch / LOG)
+                _launch(command, play, config, log=log)
+        except PolicyError as error:
+            raise PolicyError(f"{error}. What OpenRLHF said: {_keep(log, folder)}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-            _keep(scratch / LOG, folder)
+            _keep(log, folder)
     return int(read_metrics(folder / "metrics.jsonl")[-1]["step"])
 
 
@@ -109,11 +113,15 @@ def _stage(config: Config, folder: Path, staging: Path) -> bool:
     return True
 
 
-def _keep(log: Path, folder: Path) -> None:
-    """OpenRLHF's own words go to the run directory, if there is one by now."""
-    if folder.is_dir() and log.is_file():
+def _keep(log: Path, folder: Path) -> Path:
+    """OpenRLHF's own words go to the run directory, if there is one by now; returns where they are."""
+    if not folder.is_dir():
+        return log
+    if log.is_file():
         with (folder / LOG).open("a", encoding="utf-8") as kept:
             kept.write(log.read_text(encoding="utf-8", errors="replace"))
+        log.unlink()
+    return folder / LOG
 
 
 @contextmanager

@@ -201,16 +201,18 @@ def story(tmp_path_factory: pytest.TempPathFactory, sync_folder: Path) -> dict[s
     told: dict[str, Any] = {"folder": folder}
     with start(sync_folder, folder) as process:
         wait_until(checkpoint_of(folder, 1), process)
-        engines = [below for below in descendants(process.pid) if "CpuRolloutActor" in named(below)]
-        engines[0].kill()
+        below = {named(one): one for one in descendants(process.pid)}
+        engines = [name for name in below if "RolloutActor" in name or "EngineCore" in name]
+        assert engines, sorted(below)
+        below[engines[0]].kill()
         told["engine lost"] = process.wait(END_S), ended(process)
     with start(sync_folder, folder, "--resume") as process:
         told["resumed from"] = newest(folder)
         wait_until(checkpoint_of(folder, told["resumed from"] + 1), process)
-        below = descendants(process.pid)
+        everything = descendants(process.pid)
         time.sleep(1)  # into the next step
         process.kill()
-        wait_gone(below)
+        wait_gone(everything)
     told["killed after"] = newest(folder)
     with start(sync_folder, folder, "--resume") as process:
         wait_until(checkpoint_of(folder, told["killed after"] + 1), process)

@@ -7,3 +7,6 @@ self-play loop that drives every other policy. So all flags, placement, ZeRO, we
 What an upgrade of OpenRLHF must be held against is in one place: `stock` declares every symbol that is touched, and
 `tests/scale/test_contract.py` compares the declarations with the real classes.
 """
+
+STAGING = ".openrlhf-"
+"""Beginning of the name of a folder in the run directory that OpenRLHF reads a checkpoint from and writes one to."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import cast
 
 from azr.errors import CheckpointError
+from azr.policies.openrlhf import STAGING
 from azr.policies.openrlhf.stock import BasePPOTrainer, wait_for
 
 SUMMARY = "policy.json"
@@ -33,7 +34,8 @@ NAME = "save_name"
 def write(folder: Path, trainer: BasePPOTrainer, counters: Mapping[str, int]) -> None:
     """Have all ranks save, and move what they wrote into the existing, empty folder."""
     staging = Path(cast(str, trainer.args.ckpt.path))
-    shutil.rmtree(staging, ignore_errors=True)
+    for leftover in staging.parent.glob(f"{STAGING}*"):  # this run's, and those of runs that were killed
+        shutil.rmtree(leftover)
     name = uuid.uuid4().hex
     save = trainer.actor_model_group.async_run_method("save_checkpoint", tag=TAG, client_states={NAME: name})
     wait_for(save)

@@ -39,7 +39,7 @@ def launch(
         ppo_trainer.PPOTrainer = TrainerHere(recipe)
         try:
             require(ray.cluster_resources())
-            with _arguments(flags), _remote_errors(log):
+            with _arguments(flags), _remote_errors():
                 runpy.run_module(COMMAND, run_name="__main__")
         finally:
             ppo_trainer.PPOTrainer = stock_trainer
@@ -69,24 +69,24 @@ def _arguments(flags: Sequence[str]) -> Generator[None]:
 
 
 @contextmanager
-def _remote_errors(log: Path) -> Generator[None]:
+def _remote_errors() -> Generator[None]:
     """What went wrong in another process, as our error; Ray's is an instance of the one that was raised there."""
     try:
         yield
     except RayTaskError as error:
         if isinstance(error.cause, AzrError | SandboxError):
             raise error.cause from None
-        raise _lost(error, log) from error
+        raise _lost(error) from error
     except RayError as error:
-        raise _lost(error, log) from error
+        raise _lost(error) from error
     except SystemExit as error:
         if error.code:
-            raise PolicyError(f"OpenRLHF refused to start (exit code {error.code}); its log says why: {log}") from error
+            raise PolicyError(f"OpenRLHF refused to start (exit code {error.code})") from error
 
 
-def _lost(error: Exception, log: Path) -> PolicyError:
+def _lost(error: Exception) -> PolicyError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return PolicyError(
         f"a process of the run is lost: {type(error).__name__}: {lines[-1].strip() if lines else ''}. "
-        f"More is in {log}; go on from the last checkpoint with --resume"
+        "Go on from the last checkpoint with --resume"
     )
