@@ -90,7 +90,7 @@ async def test_a_node_that_joins_later_is_picked_up_between_steps_one_that_diffe
 
 
 async def test_a_lost_worker_is_replaced_and_its_jobs_run_elsewhere(tmp_path: Path) -> None:
-    lives = iter([2, -1, -1])
+    lives = iter([1, -1, -1])
     fleet = FakeFleet("a", "b", make=lambda name, node: FakeWorker(name, node, dies_after=next(lives)))
     async with recording(fleet, run_folder(tmp_path)) as (executor, _):
         await executor.run([job(n) for n in range(40)])
@@ -187,7 +187,7 @@ async def test_a_log_that_no_record_of_the_run_tells_of_is_found(tmp_path: Path)
 
 async def test_what_a_lost_worker_recorded_and_nobody_used_is_told_apart(tmp_path: Path) -> None:
     run = run_folder(tmp_path)
-    lives = iter([3, -1, -1])
+    lives = iter([1, -1, -1])
 
     def make(name: str, node: Node) -> FakeWorker:
         worker = FakeWorker(name, node, dies_after=next(lives))
