@@ -76,7 +76,8 @@ def run_scaling(output: Path | None, *, num_jobs: int, as_json: bool) -> None:
         from azr.cluster.plot import draw
 
         (output / "cluster-scaling.json").write_text(told + "\n", encoding="ascii")
-        draw(output / "cluster-scaling.png", found.simulated, {n: one.jobs_per_s for n, one in found.weak.items()})
+        measured = {workers: one.jobs_per_s for workers, one in found.weak.items()}
+        draw(output / "cluster-scaling.png", found.simulated, measured, found.load_average)
     if as_json:
         console.print_json(told)
     else:

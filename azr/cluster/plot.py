@@ -9,8 +9,10 @@ LINES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 INK, MUTED = "#222222", "#6b6b6b"
 
 
-def draw(target: Path, simulated: Mapping[str, Mapping[int, float]], measured: Mapping[int, float]) -> None:
-    """Two panels: the simulated cluster, and the workers that were measured on one host."""
+def draw(
+    target: Path, simulated: Mapping[str, Mapping[int, float]], measured: Mapping[int, float], load_average: float
+) -> None:
+    """Two panels: the simulated cluster, and the workers that were measured on one host, whose load is told."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import ScalarFormatter
 
@@ -31,7 +33,7 @@ def draw(target: Path, simulated: Mapping[str, Mapping[int, float]], measured: M
     narrow.bar([str(workers) for workers in measured], list(measured.values()), color=LINES[0], width=0.6)
     for place, each in enumerate(measured.values()):
         narrow.text(place, each, f"{each:.0f}", ha="center", va="bottom", color=INK)
-    narrow.set_xlabel("workers on this host (measured)", color=INK)
+    narrow.set_xlabel(f"workers on one host (measured,\nload average before: {load_average:.1f})", color=INK)
     for panel in (wide, narrow):
         panel.spines[["top", "right"]].set_visible(False)
         panel.set_ylim(bottom=0 if panel is narrow else None)
