@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from contextlib import closing
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import pytest
 
 from azr.cluster.measuring import costs, rate, record_s, services_s
 from azr.cluster.plot import draw
+from azr.errors import RunError
+from azr.scaling import run_scaling
 from sandbox.audit import AuditLog
 from tests.cluster.fleets import job
 from tests.fakes import InProcessExecutor
@@ -34,3 +37,9 @@ async def test_batches_records_and_single_jobs_are_timed(tmp_path: Path) -> None
 def test_the_picture_is_drawn(tmp_path: Path) -> None:
     draw(tmp_path / "a.png", {"8 jobs a call": {1: 100.0, 2: 190.0}}, {1: 50.0, 2: 60.0}, 0.5)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="Ray is installed")
+def test_without_ray_it_is_said_what_to_install() -> None:
+    with pytest.raises(RunError, match=r"pip install 'azr\[openrlhf\]'"):
+        run_scaling(None, num_jobs=50, as_json=False)
