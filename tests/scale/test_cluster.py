@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 CLUSTER = ClusterConfig(sandboxes_per_node=1, cpus_per_sandbox=1.0, jobs_in_flight=16)
 
 
-@pytest.fixture(name="nodes")
+@pytest.fixture(name="nodes", scope="module")
 def two_nodes() -> Generator[Any]:
     """A cluster of two raylets, each with one CPU; the first one holds the head."""
     import ray  # pyright: ignore[reportMissingImports]  # not where this is type-checked
@@ -62,6 +62,9 @@ def executor(**sandbox: Any) -> ClusterExecutor:
 def _pid(worker: object) -> int:
     del worker
     return os.getpid()
+
+
+_pid.__module__ = "__main__"  # so that it travels by value: the workers do not have the tests
 
 
 async def killed_worker(cluster: ClusterExecutor, place: int) -> str:
