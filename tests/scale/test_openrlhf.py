@@ -202,7 +202,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, sync_folder: Path) -> dict[s
     with start(sync_folder, folder) as process:
         wait_until(checkpoint_of(folder, 1), process)
         below = {named(one): one for one in descendants(process.pid)}
-        engines = [name for name in below if "RolloutActor" in name or "EngineCore" in name]
+        engines = [name for name in below if "RolloutRayActor" in name]
         assert engines, sorted(below)
         below[engines[0]].kill()
         told["engine lost"] = process.wait(END_S), ended(process)
