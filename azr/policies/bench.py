@@ -87,7 +87,9 @@ def _rates(say: Callable[[str], None], sizes: Sequence[Size], threads: Sequence[
             for number in threads:
                 for engine in get_args(Engine):
                     say(f"{size.name}, {engine}, {number} threads")
-                    yield _in_process(size.name, path, engine, number)
+                    rate = _in_process(size.name, path, engine, number)
+                    say(f"  {rate.tokens_per_s:.0f} tokens/s")
+                    yield rate
 
 
 def write_model(size: Size, folder: Path) -> Path:
