@@ -42,11 +42,10 @@ class Play:
     folder: Path
     resume: bool
     relay: Path
-    process: Path
-    """Where it writes its process id."""
+    stop: Path
+    """A file that appears when the run is to end after its step. Ray's workers do not hear signals."""
 
     def __call__(self, policy: Policy) -> None:
-        self.process.write_text(str(os.getpid()), encoding="ascii")
         asyncio.run(self._train(policy))
 
     async def _train(self, policy: Policy) -> None:
@@ -56,6 +55,7 @@ class Play:
             resume=self.resume,
             load_policy=lambda: policy,
             watch=lambda history: Relay(self.relay),
+            told_to_stop=self.stop.exists,
         )
 
 
@@ -73,7 +73,7 @@ def train_distributed(config: Config, folder: Path, *, resume: bool, console: Co
     log = Path(tempfile.gettempdir(), f"azr-openrlhf-{os.getpid()}.log")
     with tempfile.TemporaryDirectory(prefix="azr-openrlhf-") as name:
         scratch = Path(name)
-        play = Play(config, folder, resume, scratch / "progress.jsonl", scratch / "pid")
+        play = Play(config, folder, resume, scratch / "progress.jsonl", scratch / "stop")
         history = read_metrics(folder / "metrics.jsonl") if resume else []
         shown = Console(file=console.file)  # the terminal itself: OpenRLHF's own words are sent elsewhere
         if resume and _stage(config, folder, staging):
@@ -82,7 +82,7 @@ def train_distributed(config: Config, folder: Path, *, resume: bool, console: Co
             with (
                 Progress(str(folder), history=history, console=shown) as progress,
                 following(play.relay, progress),
-                _interruptible(play.process),
+                _interruptible(play.stop),
             ):
                 progress.note("starting Ray, the vLLM engines and the actors")
                 _launch(command, play, config, log=log)
@@ -125,7 +125,7 @@ def _keep(log: Path, folder: Path) -> Path:
 
 
 @contextmanager
-def _interruptible(process: Path) -> Generator[None]:
+def _interruptible(stop: Path) -> Generator[None]:
     """The first Ctrl-C is passed on to the loop, which stops after the step; the second one breaks off."""
     errors = Console(file=sys.stderr)  # as it is now: later it is OpenRLHF's log
     asked: list[int] = []
@@ -133,9 +133,9 @@ def _interruptible(process: Path) -> Generator[None]:
     def on_signal(number: int, frame: FrameType | None) -> None:
         del number, frame
         asked.append(1)
-        if len(asked) > 1 or not process.is_file():
+        if len(asked) > 1:
             raise KeyboardInterrupt
-        os.kill(int(process.read_text(encoding="ascii")), signal.SIGINT)
+        stop.touch()
         errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}

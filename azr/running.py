@@ -38,10 +38,12 @@ async def train_run(
     resume: bool,
     load_policy: Callable[[], Policy],
     watch: Callable[[History], AbstractContextManager[Watcher]],
+    told_to_stop: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train in a run directory and export the policy; returns the last finished step.
 
     `load_policy` is called once the sandbox has shown its isolation; `watch` gets the steps before a resume.
+    `told_to_stop` is asked after every step, beside Ctrl-C.
     """
     task_types = make_types(config)
     held_out = played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
@@ -63,7 +65,7 @@ async def train_run(
                     store=RunStore.open(run.database),
                     checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
                     watcher=watcher,
-                    must_stop=must_stop,
+                    must_stop=lambda: must_stop() or told_to_stop(),
                     audit=audit,
                 )
                 done = await train(session)
