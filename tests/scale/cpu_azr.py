@@ -26,7 +26,9 @@ def start(folder: str) -> None:
     sys.path[:0] = [str(here), str(here / "standins")]
     import cpu_shim
 
-    os.environ.update({**cpu_shim.ENVIRONMENT, cpu_shim.SYNC_FOLDER: folder})
+    from azr.policies.openrlhf import RAY_SETTINGS
+
+    os.environ.update({**RAY_SETTINGS, **cpu_shim.ENVIRONMENT, cpu_shim.SYNC_FOLDER: folder})
     import ray  # pyright: ignore[reportMissingImports]  # of the other environment
 
     environment = {**cpu_shim.ENVIRONMENT, cpu_shim.SYNC_FOLDER: folder}

@@ -25,7 +25,7 @@ from sandbox.audit import AuditLog, Label
 from sandbox.types import Execution, ImageMissing, Job
 from sandbox.worker_logs import RunAudit, verify_run
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 CLUSTER = ClusterConfig(sandboxes_per_node=1, cpus_per_sandbox=1.0, jobs_in_flight=16)
 
 

@@ -31,7 +31,7 @@ CONFIG = ROOT / "configs" / "openrlhf-nano.toml"
 BF16 = 0.02
 """How far bfloat16 may be from float32 where the numbers are of size 1."""
 START_S, END_S = 600, 600
-pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.ray, pytest.mark.docker, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +177,11 @@ def named(process: Any) -> str:
     return " ".join(process.cmdline())
 
 
+def ours(process: subprocess.Popen[str]) -> list[Any]:
+    """All below it but Ray's own agents, which take their time."""
+    return [one for one in descendants(process.pid) if "Agent" not in named(one)]
+
+
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + START_S
     while not condition():
@@ -204,12 +209,14 @@ def story(tmp_path_factory: pytest.TempPathFactory, sync_folder: Path) -> dict[s
         below = {named(one): one for one in descendants(process.pid)}
         engines = [name for name in below if "RolloutRayActor" in name]
         assert engines, sorted(below)
+        everything = ours(process)
         below[engines[0]].kill()
         told["engine lost"] = process.wait(END_S), ended(process)
+        wait_gone(everything)
     with start(sync_folder, folder, "--resume") as process:
         told["resumed from"] = newest(folder)
         wait_until(checkpoint_of(folder, told["resumed from"] + 1), process)
-        everything = [one for one in descendants(process.pid) if "Agent" not in named(one)]  # Ray's own take their time
+        everything = ours(process)
         time.sleep(1)  # into the next step
         process.kill()
         wait_gone(everything)

@@ -10,3 +10,7 @@ What an upgrade of OpenRLHF must be held against is in one place: `stock` declar
 
 STAGING = ".openrlhf-"
 """Beginning of the name of a folder in the run directory that OpenRLHF reads a checkpoint from and writes one to."""
+
+RAY_SETTINGS = {"RAY_process_group_cleanup_enabled": "1"}
+"""Environment in which Ray starts: with a worker that is killed end the processes that it started. Without this, vLLM's
+engine outlives its actor, and keeps its memory."""

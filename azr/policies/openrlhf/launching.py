@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from azr.errors import AzrError, PolicyError
+from azr.policies.openrlhf import RAY_SETTINGS
 from azr.policies.openrlhf.stock import NodeAffinitySchedulingStrategy, RayError, RayTaskError, ppo_trainer, ray
 from azr.policies.openrlhf.trainer import AZRTrainer, Recipe
 from sandbox.types import SandboxError
@@ -33,6 +34,7 @@ def launch(
     """
     with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         if not ray.is_initialized():
+            os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
             environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
             ray.init(address or "local", log_to_driver=False, runtime_env={"env_vars": environment})
         stock_trainer = ppo_trainer.PPOTrainer
