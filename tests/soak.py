@@ -206,9 +206,10 @@ def footprint(supervisors: Sequence[int]) -> Footprint:
 
 
 async def settled(executor: Executor) -> tuple[list[int], Footprint]:
-    """The supervisors and the footprint; once more where one was replaced meanwhile."""
+    """The supervisors that are there and the footprint; once more where one ends meanwhile: the next is made for the
+    next job only."""
     while True:
-        supervisors = guests.pids(executor)
+        supervisors = [number for number in guests.pids(executor) if Path(f"/proc/{number}/root/tmp").exists()]
         try:
             return supervisors, footprint(supervisors)
         except FileNotFoundError:
