@@ -118,7 +118,7 @@ def test_the_table_fits_its_terminal(width: int) -> None:
 
 
 def test_training_refuses_to_start_behind_a_weak_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "make_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
+    monkeypatch.setattr(running, "run_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
     with pytest.raises(IsolationTooWeak, match="network, TCP: no route required"):
         launch.run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
     assert not (tmp_path / "run").exists()
