@@ -205,19 +205,46 @@ def save(session: Session, step: int) -> None:
 
 
 async def restore(session: Session) -> int | None:
-    """Become the newest intact checkpoint and forget what came after it; None for a run that has none."""
+    """Become the newest intact checkpoint, then forget what came after it; None for a run that never had one.
+
+    Raises:
+        CheckpointError: the run has trained and no checkpoint is intact, or the intact one does not load. Nothing that
+            the run recorded has been removed.
+    """
     checkpoint = session.checkpoints.latest()
-    session.metrics.truncate_after(checkpoint.step if checkpoint else -1)
-    session.store.delete_after(checkpoint.step if checkpoint else -1)
+    if checkpoint is None:
+        _require_untrained(session)
+    else:
+        session.policy.load(checkpoint.folder / "policy")
+        session.game.buffer.restore(read_json(checkpoint.folder / "buffer.json"))
+        session.game.rng.setstate(_rng_state(read_json(checkpoint.folder / "state.json")))
+    done = checkpoint.step if checkpoint else -1
+    session.metrics.truncate_after(done)
+    session.store.delete_after(done)
     if session.audit is not None and session.audit.is_begun:
-        await session.audit.resumed(checkpoint.step if checkpoint else -1)
+        await session.audit.resumed(done)
     if checkpoint is None:
         return None
-    session.policy.load(checkpoint.folder / "policy")
-    session.game.buffer.restore(read_json(checkpoint.folder / "buffer.json"))
-    session.game.rng.setstate(_rng_state(read_json(checkpoint.folder / "state.json")))
     session.watcher.note(f"resumed after step {checkpoint.step}")
     return checkpoint.step
+
+
+def _require_untrained(session: Session) -> None:
+    """A run without an intact checkpoint can only start over, which would delete what it recorded.
+
+    Raises:
+        CheckpointError: there is something to lose.
+    """
+    num_steps, num_rollouts = session.metrics.last_step(), session.store.num_rollouts()
+    damaged = session.checkpoints.damaged()
+    if num_steps <= 0 and not num_rollouts and not damaged:
+        return  # killed before its first checkpoint: only the seeding is done again
+    state = "; ".join(f"{step.folder.name}: {why}" for step, why in damaged) or "the folder holds none"
+    raise CheckpointError(
+        f"no checkpoint in {session.checkpoints.folder} is intact ({state}), so this run cannot be resumed. "
+        f"Nothing was deleted: metrics.jsonl reaches step {max(num_steps, 0)}, run.db holds {num_rollouts:,} rollouts. Restore a "
+        "checkpoint folder from a backup and resume again, or start a new run in another --run-dir"
+    )
 
 
 def _rng_state(state: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import sqlite3
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from azr import configfile
 from azr.assembly import make_game, make_types
 from azr.config import Config
+from azr.errors import CheckpointError
 from azr.policies.scripted import ScriptedPolicy
 from azr.runs.checkpoint import CheckpointStore
 from azr.runs.metrics import MetricsLog, read
@@ -148,6 +152,68 @@ async def test_resume_goes_on_after_the_newest_intact_checkpoint_and_forgets_the
         3,
         4,
     ]
+
+
+async def trained(folder: Path) -> dict[str, bytes]:
+    """A run of three steps, closed; returns what it recorded."""
+    run = session(folder, "steps=3")
+    await train(run)
+    run.store.close()
+    return recorded(folder)
+
+
+def recorded(folder: Path) -> dict[str, bytes]:
+    with closing(sqlite3.connect(folder / "run.db")) as database:
+        return {"metrics": (folder / "metrics.jsonl").read_bytes(), "rows": "\n".join(database.iterdump()).encode()}
+
+
+def damage_all(checkpoints: Path) -> None:
+    for state in checkpoints.glob("step-*/state.json"):
+        state.write_text("{")
+
+
+@pytest.mark.parametrize("ruin", [damage_all, shutil.rmtree], ids=["damaged", "missing"])
+async def test_a_run_without_an_intact_checkpoint_is_refused_and_loses_nothing(
+    tmp_path: Path, ruin: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "run"
+    before = await trained(folder)
+    ruin(folder / "checkpoints")
+    with pytest.raises(CheckpointError, match=r"reaches step 3, run\.db holds \d+ rollouts.*another --run-dir"):
+        await train(session(folder, "steps=4"))
+    assert recorded(folder) == before
+
+
+async def test_a_checkpoint_that_does_not_load_deletes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    before = await trained(folder)
+    shutil.rmtree(folder / "checkpoints" / "step-000003")
+    resumed = session(folder, "steps=4")
+
+    def refuse(_: Path) -> None:
+        raise CheckpointError("of another model")
+
+    resumed.policy.load = refuse
+    with pytest.raises(CheckpointError, match="of another model"):
+        await train(resumed)
+    assert recorded(folder) == before
+
+
+async def test_a_run_that_was_killed_before_its_first_checkpoint_starts_over(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    killed = session(folder, "steps=2")
+
+    class Killed(Exception):
+        pass
+
+    def kill(_: int, __: Callable[[Path], None]) -> Path:
+        raise Killed
+
+    killed.checkpoints.save = kill
+    with pytest.raises(Killed):
+        await train(killed)
+    assert await train(session(folder, "steps=2")) == 2
+    assert steps_in(folder) == [0, 1, 2]
 
 
 async def test_a_resumed_game_has_the_buffer_and_the_random_state_of_the_checkpoint(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ class CheckpointStore:
     """The newest `keep` checkpoints of a run."""
 
     def __init__(self, folder: Path, keep: int, *, free_bytes: Callable[[Path], int] = _free_bytes) -> None:
-        self._folder = folder
+        self.folder = folder
         self._keep = keep
         self._free_bytes = free_bytes
 
@@ -73,9 +73,9 @@ class CheckpointStore:
         Raises:
             RunError: the disk is full or refuses; the checkpoints from before are intact.
         """
-        unfinished = self._folder / f"{_UNFINISHED}{step}"
-        with disk_faults(f"save the checkpoint of step {step} in {self._folder}"):
-            self._folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.folder / f"{_UNFINISHED}{step}"
+        with disk_faults(f"save the checkpoint of step {step} in {self.folder}"):
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
             self._require_room(step)
             try:
@@ -97,14 +97,19 @@ class CheckpointStore:
             logger.warning("the checkpoint %s is damaged and passed over: %s", folder, fault)
         return None
 
+    def damaged(self) -> list[tuple[Checkpoint, str]]:
+        """The checkpoints that cannot be used, oldest first, and why."""
+        faults = [(checkpoint, find_damage(checkpoint.folder, checkpoint.step)) for checkpoint in self._saved()]
+        return [(checkpoint, fault) for checkpoint, fault in faults if fault]
+
     def _saved(self) -> list[Checkpoint]:
-        if not self._folder.is_dir():
+        if not self.folder.is_dir():
             return []
-        named = ((_NAME.fullmatch(entry.name), entry) for entry in self._folder.iterdir())
+        named = ((_NAME.fullmatch(entry.name), entry) for entry in self.folder.iterdir())
         return sorted(Checkpoint(int(match[1]), entry) for match, entry in named if match)
 
     def _remove_unfinished(self) -> None:
-        for leftover in self._folder.glob(f"{_UNFINISHED}*"):
+        for leftover in self.folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(leftover)
 
     def _require_room(self, step: int) -> None:
@@ -113,10 +118,10 @@ class CheckpointStore:
         if not saved:
             return
         needed = sum(file.stat().st_size for file in saved[-1].folder.rglob("*") if file.is_file())
-        free = self._free_bytes(self._folder)
+        free = self._free_bytes(self.folder)
         if free < needed:
             raise RunError(
-                f"no room for the checkpoint of step {step} in {self._folder}: it needs about "
+                f"no room for the checkpoint of step {step} in {self.folder}: it needs about "
                 f"{needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free. Free some space, "
                 f"then go on with --resume from step {saved[-1].step}, which is intact."
             )
@@ -125,17 +130,17 @@ class CheckpointStore:
         try:
             write(unfinished)
         except Exception as error:  # torch and safetensors report a full disk with errors of their own
-            if os.strerror(errno.ENOSPC) in str(error) or self._free_bytes(self._folder) < _NOTHING_LEFT_BYTES:
+            if os.strerror(errno.ENOSPC) in str(error) or self._free_bytes(self.folder) < _NOTHING_LEFT_BYTES:
                 raise OSError(errno.ENOSPC, "the disk is full") from error
             raise
 
     def _publish(self, unfinished: Path, step: int) -> Path:
-        named = self._folder / f"step-{step:06d}"
+        named = self.folder / f"step-{step:06d}"
         if named.exists():  # damaged, else training would have gone on from it
-            discarded = self._folder / f"{_UNFINISHED}{step}-replaced"
+            discarded = self.folder / f"{_UNFINISHED}{step}-replaced"
             named.rename(discarded)
         unfinished.rename(named)
-        sync_folder(self._folder)
+        sync_folder(self.folder)
         self._remove_unfinished()
         return named
 

@@ -49,6 +49,15 @@ class MetricsLog:
         with disk_faults(f"rewrite {self._path}"):
             write_atomically(self._path, b"".join(line + b"\n" for line in kept))
 
+    def last_step(self) -> int:
+        """The last step on record; -1 for an empty file.
+
+        Raises:
+            RunError: a line in the middle cannot be read.
+        """
+        steps = [int(values["step"]) for _, values in _lines(self._path)] if self._path.exists() else []
+        return max(steps, default=-1)
+
     def close(self) -> None:
         for sink in self._sinks:
             sink.close()

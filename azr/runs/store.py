@@ -134,6 +134,15 @@ class RunStore:
             transaction.execute("DELETE FROM tasks WHERE step > ?", (step,))
             transaction.execute("DELETE FROM prompts WHERE prompt_hash NOT IN (SELECT prompt_hash FROM rollouts)")
 
+    def num_rollouts(self) -> int:
+        """How many rollouts are on record.
+
+        Raises:
+            RunError: the database cannot be read.
+        """
+        with disk_faults("read run.db"):
+            return int(self._connection.execute("SELECT COUNT(*) FROM rollouts").fetchone()[0])
+
     def rows(self, query: str, *parameters: Column) -> Iterator[dict[str, str | int | float | None]]:
         """Rows of a query of yours as dictionaries, text decoded.
 
