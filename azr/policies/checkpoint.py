@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
@@ -20,18 +19,11 @@ from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnkn
 
 from azr.errors import CheckpointError
 from azr.policies.optimizer import OptimizerState
+from azr.policies.randomness import Counters
 
 WEIGHTS = "weights.safetensors"
 MOMENTS = "optimizer.safetensors"
 SUMMARY = "policy.json"
-
-
-class Counters(NamedTuple):
-    """What random streams are derived from."""
-
-    seed: int
-    generate_calls: int
-    update_calls: int
 
 
 class _Summary(BaseModel):

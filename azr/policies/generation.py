@@ -6,7 +6,7 @@ Shapes: `B` rows of the batch, `P` prompt tokens (left-padded), `T` sampled toke
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from transformers.modeling_utils import PreTrainedModel
 
 from azr.policies.base import Sampling
 from azr.policies.thinking import Steps, ThoughtSteering
+from azr.types import Completion
 
 
 class Continuation(NamedTuple):
@@ -82,6 +83,26 @@ def continue_batch(
     tokens = cast("list[list[int]]", ids_BS[:, ids_BP.shape[1] :].tolist())
     logprobs = cast("list[list[float]]", watcher.finish(ids_BS).tolist())
     return [_cut(row, values, frozenset(markers.end_ids)) for row, values in zip(tokens, logprobs, strict=True)]
+
+
+class Decodes(Protocol):
+    """What is needed of a tokenizer to read a completion."""
+
+    @property
+    def decode(self) -> Callable[..., str | list[str]]: ...
+
+
+def completion(tokenizer: Decodes, prompt_ids: Sequence[int], continuation: Continuation) -> Completion:
+    """The continuation as the game sees it: its text has no end token, and keeps special tokens such as tags."""
+    token_ids, is_truncated = continuation.token_ids, continuation.is_truncated
+    visible = list(token_ids if is_truncated else token_ids[:-1])
+    return Completion(
+        text=cast(str, tokenizer.decode(visible, clean_up_tokenization_spaces=False)),
+        prompt_ids=tuple(prompt_ids),
+        token_ids=token_ids,
+        sampling_logprobs=continuation.logprobs,
+        is_truncated=is_truncated,
+    )
 
 
 def left_padded(rows: Sequence[Sequence[int]], *, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -19,10 +19,10 @@ from azr.config import LearnerConfig, ModelConfig, SamplingConfig
 from azr.errors import PolicyError
 from azr.policies import checkpoint
 from azr.policies.base import Sampling
-from azr.policies.generation import Continuation
+from azr.policies.generation import Continuation, completion
 from azr.policies.learner import Learner, Reference, action_logprobs
 from azr.policies.loading import LoadedModel, load_model
-from azr.policies.randomness import Stream, random_stream
+from azr.policies.randomness import Counters, Stream, random_stream
 from azr.policies.sampler import MakeSampler, TransformersSampler, in_thread, torch_errors
 from azr.rl.batch import MicroBatch
 from azr.types import Completion, TrainingSample
@@ -54,7 +54,7 @@ class LocalPolicy:
         """
         if model.threads:
             torch.set_num_threads(model.threads)
-        self._counters = checkpoint.Counters(seed=seed, generate_calls=0, update_calls=0)
+        self._counters = Counters(seed=seed, generate_calls=0, update_calls=0)
         with random_stream(seed, "adapters"):
             self._loaded = load_model(model)
         self._loaded.model.eval()
@@ -81,14 +81,12 @@ class LocalPolicy:
         Raises:
             PolicyError: a prompt is empty, the memory is too small, or the logits are not finite.
         """
-        counters = self._counters
-        if not sampling.stream:
-            self._counters = counters._replace(generate_calls=counters.generate_calls + 1)
-        stream = Stream(counters.seed, f"generate {sampling.stream or counters.generate_calls}")
+        stream, self._counters = self._counters.generating(sampling.stream)
+        epoch = self._counters.update_calls
         rows = self._tokenize(prompts)
         if not all(rows):
             raise PolicyError("a prompt without a single token cannot be continued")
-        sampled = await self._sampler.sample(rows, sampling, stream=stream, epoch=counters.update_calls)
+        sampled = await self._sampler.sample(rows, sampling, stream=stream, epoch=epoch)
         return await asyncio.to_thread(self._completions, rows, sampled)
 
     @property
@@ -108,9 +106,7 @@ class LocalPolicy:
         Raises:
             PolicyError: a value is not finite, or the memory is too small; the weights are those from before.
         """
-        counters = self._counters
-        self._counters = counters._replace(update_calls=counters.update_calls + 1)
-        stream = Stream(counters.seed, f"update {counters.update_calls}")
+        stream, self._counters = self._counters.updating()
         return await in_thread(self._thread, partial(self._update, list(samples), stream=stream))
 
     def save(self, folder: Path) -> None:
@@ -136,19 +132,9 @@ class LocalPolicy:
 
     def _completions(self, rows: Sequence[list[int]], sampled: list[list[Continuation]]) -> list[list[Completion]]:
         return [
-            [self._completion(row, continuation) for continuation in group]
+            [completion(self._loaded.tokenizer, row, continuation) for continuation in group]
             for row, group in zip(rows, sampled, strict=True)
         ]
-
-    def _completion(self, row: Sequence[int], continuation: Continuation) -> Completion:
-        visible = list(continuation.token_ids if continuation.is_truncated else continuation.token_ids[:-1])
-        return Completion(
-            text=cast(str, self._loaded.tokenizer.decode(visible, clean_up_tokenization_spaces=False)),
-            prompt_ids=tuple(row),
-            token_ids=continuation.token_ids,
-            sampling_logprobs=continuation.logprobs,
-            is_truncated=continuation.is_truncated,
-        )
 
     def _update(self, samples: list[TrainingSample], *, stream: Stream) -> dict[str, float]:
         self._sampler.release()

@@ -1,4 +1,4 @@
-"""Torch's random numbers, borrowed for the length of a `with`."""
+"""Random numbers that depend on names and counts: torch's own, borrowed for the length of a `with`, and bare seeds."""
 
 from __future__ import annotations
 
@@ -23,6 +23,25 @@ class Stream(NamedTuple):
     def seed_of(self, place: int) -> int:
         """A seed of its own for one place of the stream."""
         return derived_seed(self.seed, f"{self.purpose} {place}")
+
+
+class Counters(NamedTuple):
+    """What a policy's random streams are derived from."""
+
+    seed: int
+    generate_calls: int
+    update_calls: int
+
+    def generating(self, name: str) -> tuple[Stream, Counters]:
+        """The stream of the next call of `generate`, and the counters after it: a call that has no name is counted."""
+        if name:
+            return Stream(self.seed, f"generate {name}"), self
+        counted = self._replace(generate_calls=self.generate_calls + 1)
+        return Stream(self.seed, f"generate {self.generate_calls}"), counted
+
+    def updating(self) -> tuple[Stream, Counters]:
+        """The stream of the next update, and the counters after it."""
+        return Stream(self.seed, f"update {self.update_calls}"), self._replace(update_calls=self.update_calls + 1)
 
 
 def derived_seed(seed: int, purpose: str) -> int:

@@ -14,6 +14,7 @@ from azr.config import LearnerConfig
 from azr.errors import CheckpointError
 from azr.policies import checkpoint
 from azr.policies.local import LocalPolicy
+from azr.policies.randomness import Counters
 from tests.policies.models import PROMPTS, drawn, exported, learn, policy, same, samples_of, weights, write_model
 
 RESUMABLE = LearnerConfig(learning_rate=1e-2, updates_per_step=2, warmup_steps=5, kl_coef=0.1, micro_batch_tokens=60)
@@ -139,7 +140,7 @@ def test_a_checkpoint_of_another_model_is_refused(model_folder: Path, tmp_path: 
 
 def test_moments_that_are_missing_after_updates_are_refused(model_folder: Path, tmp_path: Path) -> None:
     one = policy(model_folder)
-    state, counters = one._learner.state(), checkpoint.Counters(0, 0, 0)  # pyright: ignore[reportPrivateUsage]
+    state, counters = one._learner.state(), Counters(0, 0, 0)  # pyright: ignore[reportPrivateUsage]
     checkpoint.write(tmp_path, state._replace(num_steps=3), counters)
     with pytest.raises(CheckpointError, match="does not fit"):
         one.load(tmp_path)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 from azr.errors import PolicyError
 from azr.policies.base import Sampling
+from azr.policies.generation import Continuation, completion
 from azr.policies.loading import end_ids
 from azr.policies.openrlhf import checkpoint
 from azr.policies.openrlhf.engines import Engines
@@ -20,20 +20,11 @@ from azr.policies.openrlhf.stock import (
     RayError,
     RequestOutput,
     RequestOutputKind,
+    SampledText,
     SamplingParams,
 )
+from azr.policies.randomness import Counters
 from azr.types import Completion, TrainingSample
-
-SEED_BITS = 62
-"""vLLM's seeds are signed 64-bit numbers, and it counts on from a prompt's seed for each of its completions."""
-
-
-class Counters(NamedTuple):
-    """What random seeds are derived from."""
-
-    seed: int
-    generate_calls: int
-    update_calls: int
 
 
 class OpenRLHFPolicy:
@@ -67,14 +58,11 @@ class OpenRLHFPolicy:
         """
         if sampling.thinking != "free":
             raise PolicyError("thoughts can be steered by the local policy only: azr eval RUN uses it")
-        counters = self._counters
-        if not sampling.stream:
-            self._counters = counters._replace(generate_calls=counters.generate_calls + 1)
-        stream = f"{counters.seed} {sampling.stream or counters.generate_calls}"
+        stream, self._counters = self._counters.generating(sampling.stream)
         rows = self._tokenize(prompts)
         with _ray_errors("generate"):
             answers = await asyncio.gather(
-                *(self._complete(row, sampling, f"{stream} {place}") for place, row in enumerate(rows))
+                *(self._complete(row, sampling, stream.seed_of(place)) for place, row in enumerate(rows))
             )
         return [self._completions(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
@@ -126,7 +114,7 @@ class OpenRLHFPolicy:
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return self._trainer.tokenizer(list(texts))["input_ids"] if texts else []
 
-    async def _complete(self, row: Sequence[int], sampling: Sampling, purpose: str) -> RequestOutput:
+    async def _complete(self, row: Sequence[int], sampling: Sampling, seed: int) -> RequestOutput:
         room = self._max_tokens - len(row)
         if not row or room < 1:
             raise PolicyError(f"a prompt of {len(row)} tokens cannot be continued; at most {self._max_tokens - 1} can")
@@ -136,7 +124,7 @@ class OpenRLHFPolicy:
             top_p=sampling.top_p,
             max_tokens=min(sampling.max_new_tokens, room),
             stop_token_ids=self._end_ids,
-            seed=_seed(purpose),
+            seed=seed,
             logprobs=0,
             flat_logprobs=True,
             detokenize=False,
@@ -145,20 +133,12 @@ class OpenRLHFPolicy:
         return await self._engines.complete(row, params, num_samples=sampling.num_samples)
 
     def _completions(self, row: Sequence[int], answer: RequestOutput) -> list[Completion]:
-        found: list[Completion] = []
-        for sampled in answer.outputs:
-            token_ids, is_truncated = tuple(sampled.token_ids), sampled.finish_reason == "length"
-            visible = list(token_ids if is_truncated else token_ids[:-1])
-            found.append(
-                Completion(
-                    text=self._trainer.tokenizer.decode(visible, clean_up_tokenization_spaces=False),
-                    prompt_ids=tuple(row),
-                    token_ids=token_ids,
-                    sampling_logprobs=tuple(sampled.logprobs.logprobs),
-                    is_truncated=is_truncated,
-                )
-            )
-        return found
+        return [completion(self._trainer.tokenizer, row, _continuation(sampled)) for sampled in answer.outputs]
+
+
+def _continuation(sampled: SampledText) -> Continuation:
+    is_truncated = sampled.finish_reason != "stop"
+    return Continuation(tuple(sampled.token_ids), tuple(sampled.logprobs.logprobs), is_truncated)
 
 
 def _layout(trainer: BasePPOTrainer) -> Layout:
@@ -166,11 +146,6 @@ def _layout(trainer: BasePPOTrainer) -> Layout:
     spread = cast(int, arguments.ds.ring_attn_size * arguments.ds.tensor_parallel_size)
     ranks = cast(int, arguments.actor.num_nodes * arguments.actor.num_gpus_per_node) // spread
     return Layout(cast(int, arguments.rollout.batch_size), cast(int, arguments.rollout.micro_batch_size), ranks)
-
-
-def _seed(purpose: str) -> int:
-    digest = hashlib.sha256(purpose.encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> (64 - SEED_BITS)
 
 
 @contextmanager
