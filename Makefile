@@ -50,7 +50,7 @@ format: setup
 setup: $(VENV)/.installed  ## the environment in .venv, once
 
 engine: setup  ## a Docker engine that answers
-	@$(PY) -m sandbox.ensure_engine
+	@$(PY) -m scripts.ensure_engine
 
 jail:  ## bubblewrap, for the sandbox's other backend
 	@command -v bwrap >/dev/null || { \

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from azr.audit.commands import app as audit_app
+from azr.commands.audit import app as audit_app
 from azr.errors import AzrError
 from sandbox.types import SandboxError
 
@@ -63,7 +63,7 @@ def train(
     Ctrl-C finishes the step, writes a checkpoint and stops; the same command with --resume goes on exactly there.
     The run directory holds config.toml, metrics.jsonl, run.db, checkpoints/, log.txt and learning_curve.png.
     """
-    from azr.launch import run_training
+    from azr.commands.launch import run_training
 
     short = [f"{key}={value}" for key, value in (("steps", steps), ("seed", seed)) if value is not None]
     raise typer.Exit(run_training(config, run_dir, overrides=[*overrides, *short], resume=resume))
@@ -83,7 +83,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure held-out accuracy: every task solved once, judged as in training."""
-    from azr.launch import run_evaluation
+    from azr.commands.launch import run_evaluation
 
     run_evaluation(
         model, tasks, temperature=temperature, thinking=thinking, config=config, overrides=overrides, as_json=as_json
@@ -104,7 +104,7 @@ def plan(
 
     Exit code 0: it fits by calculation. 1: it does not, and what would is named.
     """
-    from azr.planning import run_plan
+    from azr.commands.plan import run_plan
 
     raise typer.Exit(run_plan(config, gpu=gpu, completion=completion, overrides=overrides, as_json=as_json))
 
@@ -125,7 +125,7 @@ def execute(
     In, a line each: {"id", "program", "inputs": ["1, 'a'"], "entry": "f"}; an input is an argument list as source.
     Out: {"id", "status", "results": [{"status", "value", "error"}], "wall_s"}.
     """
-    from azr.launch import run_exec
+    from azr.commands.launch import run_exec
 
     code = run_exec(source, target, backend=backend, overrides=overrides, applies_policy=policy, audit=audit)
     raise typer.Exit(code)
@@ -144,7 +144,7 @@ def validate(
     In: {"id", "task_type": "deduction"|"abduction", "program", "input"} or {..., "induction", "inputs", "message"}.
     Out: {"id", "accepted", "reason", "outputs"}.
     """
-    from azr.launch import run_validate
+    from azr.commands.launch import run_validate
 
     raise typer.Exit(run_validate(source, target, backend=backend, overrides=overrides, audit=audit))
 
@@ -162,7 +162,7 @@ def verify(
     In: the task ("task_type", "program", "input"/"inputs", "output"/"outputs", "message") and "answer".
     Out: {"id", "correct", "reason"}.
     """
-    from azr.launch import run_verify
+    from azr.commands.launch import run_verify
 
     raise typer.Exit(run_verify(source, target, backend=backend, overrides=overrides, audit=audit))
 
@@ -176,9 +176,6 @@ def doctor(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     attacks: Annotated[bool, typer.Option("--attacks", help="Run the hostile programs; print the matrix.")] = False,
-    controls: Annotated[
-        bool, typer.Option("--controls", help="With --attacks: run them also where nothing holds them, in containers.")
-    ] = False,
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
     """Probe from inside what the sandbox really gives on this host: required, found, verdict.
@@ -186,10 +183,14 @@ def doctor(
     Exit code 0: every required row is given. 1: one is not, and `azr train` would refuse. 2: it cannot be started.
     """
     if attacks:
-        from azr.attack_report import run_attacks
+        from azr.commands.attacks import run_attacks
 
-        raise typer.Exit(run_attacks(backend=backend, runtime=runtime, with_controls=controls, as_json=as_json))
-    from azr.doctor import run_doctor
+        if shows_all:
+            raise typer.BadParameter(
+                "--attacks runs on one isolation: name it with --backend and --runtime", param_hint="--all"
+            )
+        raise typer.Exit(run_attacks(backend=backend, runtime=runtime, overrides=overrides, as_json=as_json))
+    from azr.commands.doctor import run_doctor
 
     code = run_doctor(backend=backend, runtime=runtime, shows_all=shows_all, as_json=as_json, overrides=overrides)
     raise typer.Exit(code)
@@ -203,7 +204,7 @@ def image_build(
     ] = "",
 ) -> None:
     """Build the sandbox image, unless it is up to date; without --base no registry is needed."""
-    from azr.launch import build_image
+    from azr.commands.launch import build_image
 
     build_image(name, base)
 
@@ -224,7 +225,7 @@ def bench_sandbox(
 
     A verdict's clock stops when its value is decoded on the host and its process is reaped in the guest.
     """
-    from azr.benchmarking import run_bench
+    from azr.commands.bench import run_bench
 
     run_bench(
         programs, backend=backend, runtime=runtime, is_quick=quick, as_json=as_json, output=output, overrides=overrides
@@ -238,7 +239,7 @@ def bench_rollouts(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure tokens per second of transformers and of vLLM on CPUs, for the same prompts."""
-    from azr.rollouts import run_rollouts
+    from benchmarks.rollouts import run_rollouts
 
     run_rollouts(models, threads, as_json=as_json)
 
@@ -250,7 +251,7 @@ def bench_cluster(
     output: Annotated[Path | None, typer.Option(help="Folder for cluster-scaling.json and .png.")] = None,
 ) -> None:
     """Measure sandbox workers under Ray on this host, one and two; play out up to 64 nodes from what was measured."""
-    from azr.scaling import run_scaling
+    from benchmarks.scaling import run_scaling
 
     run_scaling(output, num_jobs=jobs, as_json=as_json)
 
@@ -261,7 +262,7 @@ def nano_pretrain(
     seed: Annotated[int, typer.Option(help="Random seed; the shipped weights are seed 0.")] = 0,
 ) -> None:
     """Pretrain the nano base anew, as the shipped weights were made: at most 20 CPU minutes."""
-    from azr.launch import pretrain_nano
+    from azr.commands.launch import pretrain_nano
 
     pretrain_nano(folder, seed)
 

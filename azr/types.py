@@ -61,7 +61,7 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One run of a program, both sides as canonical value text (see `sandbox.values`)."""
+    """One run of a program, both sides as canonical value text (see `sandbox.shared.values`)."""
 
     input: str
     """The argument list, comma separated: `[3, 1], 'a'`."""

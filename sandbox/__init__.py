@@ -1,9 +1,20 @@
 """Runs untrusted Python in isolation and says what became of it. Imports nothing of `azr`; README.md is the way in."""
 
-from sandbox.blocking import Blocking
-from sandbox.container import ContainerLimits
-from sandbox.docker import DockerExecutor
-from sandbox.jail import JailExecutor
+from sandbox.docker.executor import DockerExecutor
+from sandbox.host.blocking import Blocking
+from sandbox.host.container import ContainerLimits
+from sandbox.jail.executor import JailExecutor
+from sandbox.shared.values import (
+    Arguments,
+    NotAValue,
+    NotCanonical,
+    arguments_text,
+    decode,
+    decode_arguments,
+    encode,
+    same,
+    same_text,
+)
 from sandbox.types import (
     EngineUnavailable,
     Execution,
@@ -16,17 +27,6 @@ from sandbox.types import (
     SandboxBroken,
     SandboxError,
     Status,
-)
-from sandbox.values import (
-    Arguments,
-    NotAValue,
-    NotCanonical,
-    arguments_text,
-    decode,
-    decode_arguments,
-    encode,
-    same,
-    same_text,
 )
 
 __all__ = [

@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 from types import TracebackType
 from typing import Protocol, Self
+
+from sandbox.shared.limits import Limits as Limits
+from sandbox.shared.limits import Status as Status
 
 
 class SandboxError(Exception):
@@ -36,38 +38,6 @@ class SandboxBroken(SandboxError):
 
 class AuditError(SandboxError):
     """The audit log cannot be written, so no verdict may be drawn; or it cannot be read. The message says why."""
-
-
-class Status(StrEnum):
-    """What became of a program, as the supervisor measured it."""
-
-    OK = "ok"
-    ERROR = "error"
-    """The program raised, or ended without handing over a value."""
-    TIMEOUT = "timeout"
-    MEMORY = "memory"
-    OUTPUT_LIMIT = "output_limit"
-    KILLED = "killed"
-    """A signal ended it, or it took its container down twice."""
-    NOT_A_VALUE = "not_a_value"
-    """It returned something that is no canonical value."""
-    SYNTAX_ERROR = "syntax_error"
-    FORBIDDEN = "forbidden"
-    """The static policy found a forbidden module or name; nothing was run."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one run of a program, a fresh process with two calls on one input, may use."""
-
-    wall_s: float = 2.0
-    cpu_s: float = 2.0
-    memory_mib: int = 256
-    """Address space that the program may add to the bare interpreter's."""
-    output_bytes: int = 64 * 1024
-    """Longest canonical value text; also what is kept of printed text."""
-    processes: int = 16
-    open_files: int = 32
 
 
 @dataclass(frozen=True, slots=True)

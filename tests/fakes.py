@@ -19,9 +19,9 @@ from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Example, Task
+from sandbox.shared.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
+from sandbox.shared.wire import CALLS
 from sandbox.types import Execution, Executor, Isolation, Job, RunResult, SandboxError, Status
-from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
-from sandbox.wire import CALLS
 
 PROMPTS = PromptSet("azr")
 PLUS_ONE = "def f(x):\n    return x + 1"

@@ -32,15 +32,15 @@ from sandbox import (
     Limits,
     SandboxError,
     Status,
-    cgroup,
-    image,
 )
-from sandbox.attacks import CASES
-from sandbox.attacks.cases import FORGED, REACHED, Case
 from sandbox.bench import guests
-from sandbox.container import SCRATCH, owner
-from sandbox.docker import OWNER_LABEL
-from sandbox.engine import connect
+from sandbox.docker import image
+from sandbox.docker.engine import connect
+from sandbox.docker.executor import OWNER_LABEL
+from sandbox.doctor.attacks import CASES
+from sandbox.doctor.attacks.cases import FORGED, REACHED, Case
+from sandbox.host.container import SCRATCH, owner
+from sandbox.jail import cgroup
 
 GOOD: tuple[tuple[str, str, str], ...] = (
     ("def f(x):\n    return x + 1", "41", "42"),

@@ -14,8 +14,8 @@ from azr.audit.listing import inputs_of, when
 from azr.audit.reader import RunReader, RunTexts
 from azr.errors import RunError
 from azr.runs.files import disk_faults
-from sandbox.recorded import hash_of, text_of
-from sandbox.records import Body
+from sandbox.audit.reading import hash_of, text_of
+from sandbox.audit.records import Body
 
 Import = Callable[[str], ModuleType]
 _CHUNK_ROWS = 1000

@@ -18,8 +18,8 @@ from rich.text import Text
 
 from azr.audit.reader import RunReader, RunTexts, identifier
 from azr.runs.printable import printable
-from sandbox.recorded import hash_of, named_blobs, text_of, texts_in_place
-from sandbox.records import Body
+from sandbox.audit.reading import hash_of, named_blobs, text_of, texts_in_place
+from sandbox.audit.records import Body
 
 _PREVIEW_CHARS = 60
 _LEAST_CHARS = 8

@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from sandbox.audit_reader import AuditReader, Texts
-from sandbox.records import Body
+from sandbox.audit.reader import AuditReader, Texts
+from sandbox.audit.records import Body
+from sandbox.audit.worker_logs import logs_of
 from sandbox.types import AuditError, Execution, Job
-from sandbox.worker_logs import logs_of
 
 
 class RunTexts(dict[str, str]):

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from azr.audit.reader import RunReader, RunTexts
-from sandbox.recorded import hash_of
-from sandbox.records import Body
+from sandbox.audit.reading import hash_of
+from sandbox.audit.records import Body
 from sandbox.types import Execution, Executor
 
 

@@ -6,9 +6,9 @@ from collections import defaultdict
 from typing import NamedTuple
 
 from azr.audit.reader import RunReader
-from sandbox.records import Body
+from sandbox.audit.records import Body
+from sandbox.audit.worker_logs import told_by
 from sandbox.types import AuditError, Execution, Job
-from sandbox.worker_logs import told_by
 
 
 class Key(NamedTuple):

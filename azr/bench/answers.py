@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from azr.prompts import fence
 from azr.types import Task
-from sandbox.values import Arguments, NotAValue, arguments_text, decode_arguments
+from sandbox.shared.values import Arguments, NotAValue, arguments_text, decode_arguments
 
 
 class Kind(StrEnum):

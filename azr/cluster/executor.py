@@ -23,10 +23,10 @@ from azr.cluster.base import Fleet, Node, NoWorkerLeft, Worker, WorkerLost
 from azr.cluster.routing import CHUNK, Router, Seat
 from azr.cluster.sandbox_worker import TOKEN
 from azr.config import ClusterConfig
-from sandbox.audit import AuditLog
-from sandbox.records import Label, LabelChanges
+from sandbox.audit.log import AuditLog
+from sandbox.audit.records import Label, LabelChanges
+from sandbox.audit.worker_logs import FOLDER, ChainHead, head_of, joined, logs_of, lost
 from sandbox.types import Execution, Isolation, Job, SandboxError
-from sandbox.worker_logs import FOLDER, ChainHead, head_of, joined, logs_of, lost
 
 logger = logging.getLogger(__name__)
 

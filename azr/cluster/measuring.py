@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 from azr.cluster.simulation import Costs
-from sandbox.audit import AuditLog
-from sandbox.records import Executed, Label, Moment, Span
+from sandbox.audit.log import AuditLog
+from sandbox.audit.records import Executed, Label, Moment, Span
 from sandbox.types import Executor, Job
 
 REPEATS = 5

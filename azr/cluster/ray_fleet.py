@@ -15,9 +15,9 @@ import ray  # pyright: ignore[reportMissingImports]  # not installed where this 
 from azr.cluster.base import Node, Reply, WorkerLost
 from azr.cluster.sandbox_worker import SandboxWorker
 from azr.config import ClusterConfig
-from sandbox.records import Label
+from sandbox.audit.records import Label
+from sandbox.audit.worker_logs import ChainHead
 from sandbox.types import Executor, Isolation, Job, SandboxError
-from sandbox.worker_logs import ChainHead
 
 _ray: Any = ray
 _affinity: Any = _ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from azr.cluster.base import Reply, Worker, WorkerLost
-from sandbox.records import Label
+from sandbox.audit.records import Label
 from sandbox.types import Execution, Job, RunResult, SandboxError, Status
 
 CHUNK = 8

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from azr.cluster.base import Reply
-from sandbox.audit import Audited, AuditLog, Label
-from sandbox.doctor import require_isolation
+from sandbox.audit.log import Audited, AuditLog, Label
+from sandbox.audit.worker_logs import FOLDER, ChainHead, log_of
+from sandbox.doctor.examine import require_isolation
 from sandbox.types import AuditError, Executor, Isolation, Job
-from sandbox.worker_logs import FOLDER, ChainHead, log_of
 
 TOKEN = "token"
 """File in a run's folder of logs that shows whether a worker sees the same directory."""

@@ -14,9 +14,9 @@ from azr.errors import InputError, Malformed
 from azr.tasks.base import TaskType
 from azr.tasks.parsing import has_thought
 from azr.types import Completion, Example, Outcome, Task, Verdict
-from sandbox.audit import labelled
+from sandbox.audit.log import labelled
+from sandbox.shared.values import decode
 from sandbox.types import Executor
-from sandbox.values import decode
 
 Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
 """(prompts, completions a prompt) -> completions."""

@@ -23,8 +23,8 @@ from azr.selfplay.rounds import Answered, Asked, Played, Proposed, Recorded, Sam
 from azr.selfplay.sampling import Generate, Stage, sample_and_judge, together
 from azr.tasks.base import Proposal, TaskType
 from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
-from sandbox.audit import labelled
-from sandbox.records import LabelChanges
+from sandbox.audit.log import labelled
+from sandbox.audit.records import LabelChanges
 from sandbox.types import Executor
 
 

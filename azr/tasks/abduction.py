@@ -6,8 +6,8 @@ from azr.tasks.base import CORRECT, any_slot, judged, wrong
 from azr.tasks.parsing import only_block
 from azr.tasks.single_run import SingleRun
 from azr.types import Outcome, Role, Task
+from sandbox.shared.values import NotAValue, NotCanonical, arguments_text, decode_arguments
 from sandbox.types import Executor, Job
-from sandbox.values import NotAValue, NotCanonical, arguments_text, decode_arguments
 
 
 class Abduction(SingleRun):

@@ -24,8 +24,8 @@ from azr.prompts import PromptSet
 from azr.tasks.parsing import read_reply
 from azr.tasks.source import entry_program, takes_input
 from azr.types import Outcome, Role, Task, Verdict
+from sandbox.shared.values import same_text
 from sandbox.types import Executor, Limits, RunResult
-from sandbox.values import same_text
 
 CORRECT = Outcome(Verdict.CORRECT, "")
 

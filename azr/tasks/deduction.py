@@ -6,8 +6,8 @@ from azr.tasks.base import CORRECT, wrong
 from azr.tasks.parsing import only_block
 from azr.tasks.single_run import SingleRun
 from azr.types import Outcome, Role, Task
+from sandbox.shared.values import NotCanonical, decode, same
 from sandbox.types import Executor
-from sandbox.values import NotCanonical, decode, same
 
 
 class Deduction(SingleRun):

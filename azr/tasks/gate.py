@@ -8,9 +8,9 @@ from azr.errors import Malformed, Rejected
 from azr.tasks.base import Proposal, Rules
 from azr.tasks.source import parse
 from azr.types import Example
-from sandbox.policy import forbidden_in
+from sandbox.shared.screen import forbidden_in
+from sandbox.shared.values import decode_arguments, same, same_text
 from sandbox.types import Executor, Job, RunResult, Status
-from sandbox.values import decode_arguments, same, same_text
 
 
 async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tuple[Example, ...]:

@@ -9,11 +9,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from sandbox.audit import Audited, AuditLog
+from sandbox.audit.log import Audited, AuditLog
+from sandbox.audit.records import Label
 from sandbox.bench import load
 from sandbox.bench.programs import Sample
 from sandbox.bench.statistics import Spread
-from sandbox.records import Label
 from sandbox.types import Executor, Job
 
 

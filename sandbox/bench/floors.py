@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from sandbox.bench import floor_guest
 from sandbox.bench.programs import Sample
-from sandbox.engine import connect
+from sandbox.docker.engine import connect
 from sandbox.types import SandboxError
 
 if TYPE_CHECKING:

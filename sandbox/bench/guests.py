@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sandbox.engine import connect
+from sandbox.docker.engine import connect
 from sandbox.types import Executor, SandboxError
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -95,7 +95,7 @@ def _memory(pid: int) -> Memory | None:
 
 
 def _containers() -> list[object]:
-    from sandbox.docker import OWNER_LABEL, owner
+    from sandbox.docker.executor import OWNER_LABEL, owner
 
     client = connect()
     label = f"{OWNER_LABEL}={owner()}"

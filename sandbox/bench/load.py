@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from sandbox.bench.programs import Sample
+from sandbox.shared.values import decode
 from sandbox.types import Execution, Executor, Job, Limits
-from sandbox.values import decode
 
 HELLO = Job("def f(x):\n    return x", ("1",))
 

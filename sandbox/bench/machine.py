@@ -82,7 +82,7 @@ def _cpu_model() -> str:
 
 
 def _engine() -> tuple[str, tuple[str, ...]]:
-    from sandbox.engine import connect
+    from sandbox.docker.engine import connect
     from sandbox.types import EngineUnavailable
 
     try:

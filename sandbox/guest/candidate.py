@@ -14,10 +14,11 @@ import types
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from sandbox import policy, wire
 from sandbox.guest import confine
-from sandbox.values import Arguments, NotAValue, TooLarge, arguments_text, encode
-from sandbox.wire import Kind, Request
+from sandbox.shared import screen as policy
+from sandbox.shared import wire
+from sandbox.shared.values import Arguments, NotAValue, TooLarge, arguments_text, encode
+from sandbox.shared.wire import Kind, Request
 
 MAX_ERROR_CHARS = 300
 COLLECT = "(lambda *positional, **keywords: (positional, keywords))"

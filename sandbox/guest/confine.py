@@ -8,7 +8,7 @@ import os
 import resource
 import stat
 
-from sandbox.wire import Request
+from sandbox.shared.wire import Request
 
 SCRATCH = os.environ.get("TMPDIR", "/tmp")
 USER_VARIABLE = "SANDBOX_PROGRAM_USER"

@@ -25,17 +25,17 @@ PREIMPORTED = """
 `statistics`, which import them): they hang work on every fork."""
 
 GUARDED = (
-    "sandbox.types",
-    "sandbox.constructors",
-    "sandbox.scalars",
-    "sandbox.tokens",
-    "sandbox.arithmetic",
-    "sandbox.literals",
-    "sandbox.values",
-    "sandbox.wire",
+    "sandbox.shared.limits",
+    "sandbox.shared.constructors",
+    "sandbox.shared.scalars",
+    "sandbox.shared.tokens",
+    "sandbox.shared.arithmetic",
+    "sandbox.shared.literals",
+    "sandbox.shared.values",
+    "sandbox.shared.wire",
     "sandbox.guest.clock",
     "sandbox.guest.confine",
-    "sandbox.policy",
+    "sandbox.shared.screen",
     "sandbox.guest.candidate",
     "sandbox.guest.watch",
     "sandbox.guest.warmup",
@@ -46,8 +46,8 @@ def main() -> NoReturn:
     if os.getpid() != 1:
         raise SystemExit("The supervisor kills every process it can see: it only runs as PID 1 of a container.")
     _prepare()
-    from sandbox import wire
     from sandbox.guest import watch
+    from sandbox.shared import wire
 
     while numbers := watch.read_exactly(0, wire.REQUEST.size):
         watch.serve(wire.read_request(numbers))

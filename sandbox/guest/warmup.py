@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import sys
 
-from sandbox import wire
 from sandbox.guest import candidate
+from sandbox.shared import wire
 
 ROUNDS = 40
 PROGRAM = '''

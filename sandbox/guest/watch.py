@@ -9,9 +9,9 @@ import select
 import signal
 import time
 
-from sandbox import wire
 from sandbox.guest import candidate, confine
-from sandbox.wire import Ending, Request, Stop
+from sandbox.shared import wire
+from sandbox.shared.wire import Ending, Request, Stop
 
 TIMEOUT, TOO_MUCH = int(Stop.TIMEOUT), int(Stop.OUTPUT)
 CHILD_ENDED = (int(signal.SIGCHLD),)

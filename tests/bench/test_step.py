@@ -10,7 +10,7 @@ import pytest
 from azr.bench.counting import Counting
 from azr.bench.report import Judgement, figures, to_json
 from azr.bench.step import choose, proposal_reply
-from azr.benchmarking import Asked, measure
+from azr.commands.bench import Asked, measure
 from azr.config import SelfplayConfig
 from azr.configfile import defaults
 from azr.tasks.registry import make_task_types

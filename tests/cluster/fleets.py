@@ -9,9 +9,9 @@ from pathlib import Path
 
 from azr.cluster.base import Node, Reply, WorkerLost
 from azr.cluster.sandbox_worker import SandboxWorker
-from sandbox.records import Label
+from sandbox.audit.records import Label
+from sandbox.audit.worker_logs import ChainHead
 from sandbox.types import Isolation, Job, SandboxError
-from sandbox.worker_logs import ChainHead
 from tests.fakes import ISOLATION, InProcessExecutor
 
 POISON = "def f(x):\n    return 'poison'"

@@ -15,10 +15,10 @@ from azr.audit.timeline import Timeline
 from azr.cluster.base import Node, NoWorkerLeft, WorkersDiffer
 from azr.cluster.executor import MOST_STARTS, ClusterExecutor, Recorded
 from azr.config import ClusterConfig
-from sandbox.audit import AuditLog, Label, labelled
-from sandbox.audit_reader import AuditReader
+from sandbox.audit.log import AuditLog, Label, labelled
+from sandbox.audit.reader import AuditReader
+from sandbox.audit.worker_logs import RunAudit, RunVerification, log_of, logs_of, verify_run
 from sandbox.types import AuditError, SandboxBroken, SandboxError
-from sandbox.worker_logs import RunAudit, RunVerification, log_of, logs_of, verify_run
 from tests.cluster.fleets import FakeFleet, FakeWorker, another_image, job, run_folder
 
 

@@ -11,8 +11,8 @@ import pytest
 from azr.cluster.measuring import costs, rate, record_s, services_s
 from azr.cluster.plot import draw
 from azr.errors import RunError
-from azr.scaling import run_scaling
-from sandbox.audit import AuditLog
+from benchmarks.scaling import run_scaling
+from sandbox.audit.log import AuditLog
 from tests.cluster.fleets import job
 from tests.fakes import InProcessExecutor
 

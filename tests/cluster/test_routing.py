@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from azr.cluster.base import Node, WorkerLost
 from azr.cluster.routing import KILLED, Router, Seat
-from sandbox.records import Label
+from sandbox.audit.records import Label
 from sandbox.types import Job, SandboxBroken, SandboxError, Status
 from tests.cluster.fleets import POISON, FakeWorker, job
 

@@ -12,17 +12,17 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from azr import configfile
-from azr.assembly import make_game, put_on_record
+from azr.build import make_game, put_on_record
 from azr.cli import app
 from azr.cluster.base import Node
 from azr.cluster.executor import ClusterExecutor
 from azr.config import ClusterConfig
-from azr.training import train
-from sandbox.audit import AuditLog
-from sandbox.worker_logs import log_of
+from azr.training.loop import train
+from sandbox.audit.log import AuditLog
+from sandbox.audit.worker_logs import log_of
 from tests.cluster.fleets import FakeFleet, FakeWorker
-from tests.test_audit_run import SETTINGS, script
-from tests.test_training import session
+from tests.training.test_audit_run import SETTINGS, script
+from tests.training.test_loop import session
 
 
 def azr(*arguments: object) -> Result:

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM
 from transformers.modeling_utils import PreTrainedModel
 
 from azr import configfile
-from azr.assembly import make_policy
+from azr.build import make_policy
 from azr.config import LoraConfig, ModelConfig, SamplingConfig, VllmConfig
 from azr.errors import ConfigError, PolicyError
 from azr.policies.generation import Continuation

@@ -104,7 +104,7 @@ def test_a_killed_trainer_holds_no_lock(tmp_path: Path) -> None:
 def test_log_txt_takes_what_azr_and_the_sandbox_log_and_survives_a_resume(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path, CONFIG):
         logging.getLogger("azr.training").info("first")
-        logging.getLogger("sandbox.pool").warning("second")
+        logging.getLogger("sandbox.host.pool").warning("second")
         logging.getLogger("elsewhere").warning("not ours")
     with RunDirectory.resume(tmp_path, CONFIG):
         logging.getLogger("azr").error("third")

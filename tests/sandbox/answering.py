@@ -8,9 +8,9 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from sandbox.checks.syscalls import ALL
+from sandbox.doctor.checks.syscalls import ALL
+from sandbox.shared.values import encode
 from sandbox.types import Execution, Isolation, Job, RunResult, Status
-from sandbox.values import encode
 
 RUNC = Isolation("docker", "runc", "sha256:0", seccomp="a" * 64, kernel="6.1.0", python="3.11", hash_seeds=("0", "1"))
 GVISOR = replace(RUNC, runtime="runsc", seccomp="")

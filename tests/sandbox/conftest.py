@@ -17,9 +17,9 @@ from sandbox import (
     JailExecutor,
     Job,
     Limits,
-    image,
 )
-from sandbox.engine import connect
+from sandbox.docker import image
+from sandbox.docker.engine import connect
 
 
 def has_runtime(name: str) -> bool:

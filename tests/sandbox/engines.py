@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import image
-from sandbox.ensure_engine import NO_NETWORK, VFS, Daemon, LocalHost, start_by_hand
+from sandbox.docker import image
+from scripts.ensure_engine import NO_NETWORK, VFS, Daemon, LocalHost, start_by_hand
 
 NEEDS_ROOT = "an engine of one's own needs root and dockerd"
 CAN_START = os.geteuid() == 0 and shutil.which("dockerd") is not None

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Execution, Job, image
+from sandbox import Execution, Job
 from sandbox.bench import comparison, floor_guest, floors, guests, load, machine, programs
 from sandbox.bench.floors import FloorContainer, Pace
 from sandbox.bench.guests import Memory
 from sandbox.bench.programs import BadPrograms, Sample
 from sandbox.bench.statistics import Latency, Spread, paired_ratio, percentile
+from sandbox.docker import image
 from tests.fakes import InProcessExecutor
 
 DOUBLE = Sample("def f(x):\n    return 2 * x", "21")

@@ -25,14 +25,17 @@ from pathlib import Path
 
 import pytest
 
-import sandbox.docker
-import sandbox.engine
-from sandbox import DockerExecutor, EngineUnavailable, Execution, Job, Limits, Status, cgroup, image, pool
-from sandbox.attacks import CASES
-from sandbox.attacks.cases import Case
-from sandbox.container import SCRATCH
-from sandbox.docker import OWNER_LABEL
-from sandbox.engine import connect
+import sandbox.docker.engine
+import sandbox.docker.executor
+from sandbox import DockerExecutor, EngineUnavailable, Execution, Job, Limits, Status
+from sandbox.docker import image
+from sandbox.docker.engine import connect
+from sandbox.docker.executor import OWNER_LABEL
+from sandbox.doctor.attacks import CASES
+from sandbox.doctor.attacks.cases import Case
+from sandbox.host import pool
+from sandbox.host.container import SCRATCH
+from sandbox.jail import cgroup
 from tests import soak
 from tests.sandbox.conftest import Running
 from tests.sandbox.engines import CAN_START, NEEDS_ROOT, SDK_LEAVES_SOCKETS, OwnEngine, own_engine
@@ -120,8 +123,8 @@ def test_an_engine_that_stays_away_is_told_and_the_next_start_works(
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a second for what else would take a minute."""
-    monkeypatch.setattr(sandbox.engine, "ANSWER_S", 1)
-    monkeypatch.setattr(sandbox.docker, "ANSWER_S", 1)
+    monkeypatch.setattr(sandbox.docker.engine, "ANSWER_S", 1)
+    monkeypatch.setattr(sandbox.docker.executor, "ANSWER_S", 1)
     monkeypatch.setattr(pool, "GRACE_S", 0.5)
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox import Job, Status, bpf, bubblewrap, image, rootfs, seccomp
-from sandbox.seccomp import Action, Rule
-from sandbox.syscalls import NUMBERS
+from sandbox import Job, Status
+from sandbox.docker import image
+from sandbox.host import seccomp
+from sandbox.host.seccomp import Action, Rule
+from sandbox.host.syscalls import NUMBERS
+from sandbox.jail import bpf, bubblewrap, rootfs
 from tests.sandbox.conftest import Running
 
 WITNESS = Path(__file__).with_name("witness.py").read_text()

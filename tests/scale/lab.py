@@ -18,8 +18,8 @@ from azr.config import Config
 from azr.configfile import load
 from azr.errors import AzrError
 from azr.policies.base import Policy, Sampling
-from azr.running import train_run
 from azr.runs.relay import Relay
+from azr.training.run import train_run
 from azr.types import Completion, TrainingSample
 
 ROOT = Path(__file__).parents[2]

@@ -15,15 +15,15 @@ import pytest
 
 pytest.importorskip("ray")
 
-from azr.assembly import make_executor
 from azr.audit.reader import RunReader
 from azr.audit.timeline import Timeline
+from azr.build import make_executor
 from azr.cluster.executor import ClusterExecutor
 from azr.cluster.ray_fleet import RayFleet
 from azr.config import ClusterConfig, SandboxConfig
-from sandbox.audit import AuditLog, Label
+from sandbox.audit.log import AuditLog, Label
+from sandbox.audit.worker_logs import RunAudit, verify_run
 from sandbox.types import Execution, ImageMissing, Job
-from sandbox.worker_logs import RunAudit, verify_run
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
 CLUSTER = ClusterConfig(sandboxes_per_node=1, cpus_per_sandbox=1.0, jobs_in_flight=16)

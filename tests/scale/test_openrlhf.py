@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
-from azr.assembly import make_policy
+from azr.build import make_policy
 from azr.config import Config
 from azr.configfile import load
 from azr.policies.base import Policy
-from azr.running import train_run
 from azr.runs.metrics import read
 from azr.runs.relay import Relay
+from azr.training.run import train_run
 from tests.scale.lab import PROMPTS, ROOT, SMALL, Replayed
 
 HERE = Path(__file__).parent

@@ -1,0 +1,134 @@
+"""The composition root: a config becomes task types, an executor, a policy and a game. Nothing else builds these."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from azr.cluster.executor import ClusterExecutor
+from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
+from azr.policies.base import Policy, Sampling, Thinking
+from azr.prompts import PromptSet
+from azr.selfplay.absolute_zero import Game
+from azr.selfplay.buffer import Buffer, task_key
+from azr.selfplay.sampling import Generate
+from azr.tasks.base import Rules, TaskType
+from azr.tasks.registry import make_task_types
+from azr.types import Completion, Task
+from sandbox.audit.log import Audited, AuditLog, Label
+from sandbox.audit.worker_logs import RunAudit
+from sandbox.docker.executor import DockerExecutor
+from sandbox.jail.executor import JailExecutor
+from sandbox.types import Executor
+
+
+def make_rules(tasks: TasksConfig, sandbox: SandboxConfig) -> Rules:
+    """What the task types are held to.
+
+    Raises:
+        ConfigError: the prompt set is not there.
+    """
+    return Rules(
+        prompts=PromptSet(tasks.prompts),
+        limits=sandbox.limits(),
+        forbidden=tasks.forbidden_modules,
+        is_strict=tasks.equality == "strict",
+        num_inputs=tasks.induction_inputs,
+        max_program_chars=tasks.max_program_chars,
+        max_message_chars=tasks.max_message_chars,
+        require_input=tasks.require_input,
+    )
+
+
+def make_types(config: Config) -> dict[str, TaskType]:
+    """The run's task types.
+
+    Raises:
+        PluginError: a name does not resolve.
+        ConfigError: the prompt set is not there.
+    """
+    return make_task_types(config.tasks.types, make_rules(config.tasks, config.sandbox))
+
+
+def make_executor(sandbox: SandboxConfig) -> Executor:
+    """An executor that is not started yet: use it with `async with`."""
+    workers = sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+    if sandbox.backend == "jail":
+        return JailExecutor(workers=workers, control_group=sandbox.jail_cgroup)
+    return DockerExecutor(sandbox.image, workers=workers, runtime=sandbox.runtime or None)
+
+
+def run_executor(config: Config) -> Executor:
+    """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
+    if config.policy.kind != "openrlhf" or not config.cluster.sandboxes_per_node:
+        return make_executor(config.sandbox)
+    from azr.cluster.ray_fleet import RayFleet
+
+    return ClusterExecutor(RayFleet(partial(make_executor, config.sandbox), config.cluster), config.cluster)
+
+
+async def put_on_record(executor: Executor, log: AuditLog, folder: Path) -> tuple[Executor, RunAudit]:
+    """The executor with what it runs on record; and the run's log, which holds those of a cluster's workers together.
+
+    Raises:
+        AuditError: a worker does not see the run directory.
+    """
+    label = Label("train")
+    if isinstance(executor, ClusterExecutor):
+        audit = RunAudit(log, executor)
+        return await executor.recorded(folder, log, label), audit
+    return Audited(executor, log, label), RunAudit(log)
+
+
+def make_policy(config: Config) -> Policy:
+    """The policy, loaded.
+
+    Raises:
+        PolicyError: the model is not there or does not load; or torch is not installed.
+    """
+    from azr.policies.local import LocalPolicy
+
+    if config.policy.rollouts == "transformers":
+        return LocalPolicy(config.model, config.learner, config.sampling, config.seed)
+    from azr.policies.vllm.setup import vllm_sampler
+
+    make_sampler = vllm_sampler(config.model, config.sampling, config.vllm)
+    return LocalPolicy(config.model, config.learner, config.sampling, config.seed, make_sampler=make_sampler)
+
+
+def make_game(
+    config: Config,
+    *,
+    policy: Policy,
+    executor: Executor,
+    task_types: dict[str, TaskType],
+    held_out: list[Task],
+) -> Game:
+    """A game with an empty buffer."""
+    return Game(
+        config=config.selfplay,
+        task_types=task_types,
+        generate=sampler(policy, config.sampling),
+        executor=executor,
+        buffer=Buffer(config.tasks.types, config.buffer.capacity),
+        rng=random.Random(config.seed),
+        fits=lambda text: policy.count_tokens(text) <= config.sampling.max_prompt_tokens,
+        held_out=frozenset(task_key(task) for task in held_out),
+        batches_continuously=policy.batches_continuously,
+    )
+
+
+def sampler(
+    policy: Policy, sampling: SamplingConfig, *, temperature: float | None = None, thinking: Thinking = "free"
+) -> Generate:
+    """The policy as self-play and evaluation see it: prompts in, completions out; temperature 0 is greedy."""
+    drawn_at = sampling.temperature if temperature is None else temperature
+
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples, thinking, stream)
+        return await policy.generate(prompts, how)
+
+    return generate

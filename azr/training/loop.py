@@ -1,0 +1,256 @@
+"""The training loop: joins the game (what is played) and the maths (what is learned), step by step.
+
+Each step is played, learned from, recorded and, now and then, evaluated and checkpointed. A checkpoint holds all that a
+step depends on, so a killed run that resumes gives the same metrics, line for line, as one that never stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from azr.build import sampler
+from azr.config import Config
+from azr.errors import CheckpointError
+from azr.evaluation.heldout import evaluate, first_per_type, score_metrics
+from azr.policies.base import Policy
+from azr.rl.advantage import ESTIMATORS
+from azr.rl.statistics import cell_statistics
+from azr.runs.checkpoint import CheckpointStore
+from azr.runs.files import read_json, write_json
+from azr.runs.metrics import MetricsLog
+from azr.runs.store import RolloutRecord, RunStore, TaskRecord
+from azr.selfplay.absolute_zero import Game, play_step
+from azr.selfplay.clock import StageClock
+from azr.selfplay.rounds import Played
+from azr.selfplay.seeding import seed_from_files, seed_from_identity
+from azr.tasks.source import fingerprint
+from azr.types import Rollout, Task, TrainingSample
+from sandbox.audit.worker_logs import RunAudit
+
+logger = logging.getLogger(__name__)
+
+
+class Watcher(Protocol):
+    """Whoever shows the run to a person."""
+
+    def note(self, text: str) -> None:
+        """Say what is going on outside the steps."""
+        ...
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A step is done; step 0 is the evaluation before training."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A run with everything open: what the loop works with."""
+
+    config: Config
+    game: Game
+    policy: Policy
+    evaluation_tasks: Sequence[Task]
+    metrics: MetricsLog
+    store: RunStore
+    checkpoints: CheckpointStore
+    watcher: Watcher
+    must_stop: Callable[[], bool]
+    """Asked after every step; True ends the run with a checkpoint."""
+    audit: RunAudit | None = None
+    """The log that the game's executor writes to, anchored after every step."""
+
+
+async def train(session: Session) -> int:
+    """Run until `config.steps` or until told to stop; returns the last finished step.
+
+    Raises:
+        AzrError, SandboxError: the run stops where it is; everything up to the last checkpoint can be resumed.
+    """
+    config = session.config
+    done = await restore(session)
+    if done is None:
+        await prepare(session)
+        done = 0
+    while done < config.steps and not session.must_stop():
+        done += 1
+        metrics = await train_step(session, done)
+        is_last = done == config.steps
+        if is_last or (config.evaluation.every and done % config.evaluation.every == 0):
+            metrics |= await held_out_accuracy(session, done, takes_all=is_last)
+        session.metrics.append(done, metrics)
+        logger.info("step %d of %d in %.1f s", done, config.steps, metrics["time/step_s"])
+        session.watcher.step(done, config.steps, metrics)
+        await anchor(session, done)
+        if is_last or done % config.checkpoint.every == 0 or session.must_stop():
+            save(session, done)
+    return done
+
+
+async def prepare(session: Session) -> None:
+    """Before step 1: the seed tasks, the first evaluation, a first checkpoint."""
+    config = session.config
+    started = time.perf_counter()
+    game = session.game.labelled(step=0, policy_version="step-0")
+    session.watcher.note("seeding the buffers")
+    if config.seeding.files:
+        files = [Path(file) for file in config.seeding.files]
+        refused = await seed_from_files(game, files, on_round=_say_sizes(session))
+        session.watcher.note(f"seed rows that the gate refused: {refused}")
+    else:
+        await seed_from_identity(
+            game,
+            tasks_per_type=config.seeding.tasks_per_type,
+            max_rounds=config.seeding.max_rounds,
+            on_round=_say_sizes(session),
+        )
+    seeds = [entry.task for pool in session.game.buffer.pools.values() for entry in pool]
+    session.store.write(0, [TaskRecord(task, "", fingerprint(task.program), None) for task in seeds], [])
+    metrics = {f"buffer/{name}/size": float(len(pool)) for name, pool in session.game.buffer.pools.items()}
+    metrics["time/seed_s"] = time.perf_counter() - started
+    metrics |= await held_out_accuracy(session, 0, takes_all=True)
+    session.metrics.append(0, metrics)
+    session.watcher.step(0, config.steps, metrics)
+    await anchor(session, 0)
+    save(session, 0)
+
+
+def _say_sizes(session: Session) -> Callable[[dict[str, int]], None]:
+    return lambda sizes: session.watcher.note(f"seed tasks: {sizes}")
+
+
+async def train_step(session: Session, step: int) -> dict[str, float]:
+    """One step of self-play and one update of the policy; returns the step's metrics."""
+    started = time.perf_counter()
+    played = await play_step(session.game.labelled(step=step, policy_version=f"step-{step - 1}"))
+    rollouts = played.training_rollouts
+    advantages = ESTIMATORS[session.config.advantage.estimator](rollouts)
+    clock = StageClock("update")
+    with clock.stage("update"):
+        learned = await session.policy.update(training_samples(rollouts, advantages))
+    remember(session, step, played, advantages)
+    metrics = {**played.metrics, **cell_statistics(rollouts, advantages), **clock.seconds()}
+    metrics |= {key if "/" in key else f"learner/{key}": value for key, value in learned.items()}
+    metrics["time/step_s"] = time.perf_counter() - started
+    return metrics
+
+
+def training_samples(rollouts: Sequence[Rollout], advantages: Sequence[float]) -> list[TrainingSample]:
+    """What the learner sees of the rollouts."""
+    return [
+        TrainingSample(
+            cell=rollout.cell,
+            prompt_ids=rollout.completion.prompt_ids,
+            token_ids=rollout.completion.token_ids,
+            sampling_logprobs=rollout.completion.sampling_logprobs,
+            advantage=advantage,
+        )
+        for rollout, advantage in zip(rollouts, advantages, strict=True)
+    ]
+
+
+def remember(session: Session, step: int, played: Played, advantages: Sequence[float]) -> None:
+    """Write the step's tasks and rollouts to the run's database in one transaction."""
+    remaining = iter(advantages)
+    rollouts: list[RolloutRecord] = []
+    proposer_of: dict[str, str] = {}
+    for index, record in enumerate(played.records):
+        rollout_id = f"{step}-{index}"
+        advantage = next(remaining) if record.is_trained else None
+        rollouts.append(RolloutRecord(rollout_id, record.rollout, advantage, record.references))
+        proposer_of.setdefault(record.rollout.task_id, rollout_id)
+    tasks = [
+        TaskRecord(task, proposer_of[task.task_id], fingerprint(task.program), rate) for task, rate in played.tasks
+    ]
+    session.store.write(step, tasks, rollouts)
+
+
+async def held_out_accuracy(session: Session, step: int, *, takes_all: bool) -> dict[str, float]:
+    """Greedy accuracy on the evaluation tasks; nothing when the run has none."""
+    if not session.evaluation_tasks:
+        return {}
+    started = time.perf_counter()
+    count = 0 if takes_all else session.config.evaluation.tasks_per_type
+    scores = await evaluate(
+        first_per_type(session.evaluation_tasks, count),
+        session.game.task_types,
+        generate=sampler(session.policy, session.config.sampling, temperature=0.0),
+        executor=session.game.labelled(step=step, policy_version=f"step-{step}").executor,
+    )
+    return {**score_metrics(scores), "time/eval_s": time.perf_counter() - started}
+
+
+async def anchor(session: Session, step: int) -> None:
+    """Fix what the audit log holds by now; a run without one has nothing to fix."""
+    if session.audit is not None:
+        await session.audit.anchor(step)
+
+
+def save(session: Session, step: int) -> None:
+    """Write a checkpoint: weights, optimizer, random states, buffers, counters."""
+
+    def write(folder: Path) -> None:
+        (folder / "policy").mkdir()
+        session.policy.save(folder / "policy")
+        write_json(folder / "buffer.json", session.game.buffer.state())
+        write_json(folder / "state.json", {"step": step, "rng": session.game.rng.getstate()})
+
+    session.checkpoints.save(step, write)
+    logger.info("checkpoint of step %d", step)
+
+
+async def restore(session: Session) -> int | None:
+    """Become the newest intact checkpoint, then forget what came after it; None for a run that never had one.
+
+    Raises:
+        CheckpointError: the run has trained and no checkpoint is intact, or the intact one does not load. Nothing that
+            the run recorded has been removed.
+    """
+    checkpoint = session.checkpoints.latest()
+    if checkpoint is None:
+        _require_untrained(session)
+    else:
+        session.policy.load(checkpoint.folder / "policy")
+        session.game.buffer.restore(read_json(checkpoint.folder / "buffer.json"))
+        session.game.rng.setstate(_rng_state(read_json(checkpoint.folder / "state.json")))
+    done = checkpoint.step if checkpoint else -1
+    session.metrics.truncate_after(done)
+    session.store.delete_after(done)
+    if session.audit is not None and session.audit.is_begun:
+        await session.audit.resumed(done)
+    if checkpoint is None:
+        return None
+    session.watcher.note(f"resumed after step {checkpoint.step}")
+    return checkpoint.step
+
+
+def _require_untrained(session: Session) -> None:
+    """A run without an intact checkpoint can only start over, which would delete what it recorded.
+
+    Raises:
+        CheckpointError: there is something to lose.
+    """
+    num_steps, num_rollouts = session.metrics.last_step(), session.store.num_rollouts()
+    damaged = session.checkpoints.damaged()
+    if num_steps <= 0 and not num_rollouts and not damaged:
+        return  # killed before its first checkpoint: only the seeding is done again
+    state = "; ".join(f"{step.folder.name}: {why}" for step, why in damaged) or "the folder holds none"
+    raise CheckpointError(
+        f"no checkpoint in {session.checkpoints.folder} is intact ({state}), so this run cannot be resumed. "
+        f"Nothing was deleted: metrics.jsonl reaches step {max(num_steps, 0)}, run.db holds {num_rollouts:,} "
+        "rollouts. Restore a checkpoint folder from a backup and resume again, or start a new run in another --run-dir"
+    )
+
+
+def _rng_state(state: Mapping[str, Any]) -> tuple[Any, ...]:
+    try:
+        version, internal, gauss = cast(tuple[int, list[int], float | None], state["rng"])
+        random.Random().setstate((version, tuple(internal), gauss))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint's random state cannot be read: {error!r}") from error
+    return version, tuple(internal), gauss

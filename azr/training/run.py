@@ -1,0 +1,119 @@
+"""One training run, from an open run directory to an exported model: the same for every policy, wherever it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from azr.build import make_game, make_types, put_on_record, run_executor
+from azr.config import Config
+from azr.errors import InputError
+from azr.evaluation.heldout import load_tasks
+from azr.policies.base import Policy
+from azr.runs.checkpoint import CheckpointStore
+from azr.runs.directory import RunDirectory
+from azr.runs.history import History
+from azr.runs.metrics import MetricsLog
+from azr.runs.metrics import read as read_metrics
+from azr.runs.sinks import open_sinks
+from azr.runs.store import RunStore
+from azr.training.loop import Session, Watcher, train
+from azr.types import Task
+from sandbox.audit.log import AuditLog
+from sandbox.doctor.examine import require_isolation
+
+errors = Console(stderr=True)
+
+
+async def train_run(
+    config: Config,
+    folder: Path,
+    *,
+    resume: bool,
+    load_policy: Callable[[], Policy],
+    watch: Callable[[History], AbstractContextManager[Watcher]],
+    told_to_stop: Callable[[], bool] = lambda: False,
+) -> int:
+    """Train in a run directory and export the policy; returns the last finished step.
+
+    `load_policy` is called once the sandbox has shown its isolation; `watch` gets the steps before a resume.
+    `told_to_stop` is asked after every step, beside Ctrl-C.
+    """
+    task_types = make_types(config)
+    held_out = played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
+    async with run_executor(config) as executor:
+        await require_isolation(executor)
+        policy = load_policy()
+        game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
+        make_run = RunDirectory.resume if resume else RunDirectory.create
+        with make_run(folder, config) as run, _interruptible() as must_stop:
+            history = read_metrics(run.metrics) if resume else []
+            with watch(history) as watcher, closing(AuditLog.open(run.database)) as log:
+                recorded, audit = await put_on_record(executor, log, run.path)
+                session = Session(
+                    config=config,
+                    game=replace(game, executor=recorded),
+                    policy=policy,
+                    evaluation_tasks=held_out,
+                    metrics=MetricsLog(run.metrics, open_sinks(config.sinks, folder)),
+                    store=RunStore.open(run.database),
+                    checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
+                    watcher=watcher,
+                    must_stop=lambda: must_stop() or told_to_stop(),
+                    audit=audit,
+                )
+                done = await train(session)
+                session.metrics.close()
+                session.store.close()
+        _export(policy, folder)
+    return done
+
+
+def played(config: Config, tasks: Sequence[Task]) -> list[Task]:
+    """The tasks of the types that the config plays.
+
+    Raises:
+        InputError: there is none.
+    """
+    chosen = [task for task in tasks if task.task_type in config.tasks.types]
+    if not chosen:
+        raise InputError(f"no evaluation task is of a type that is played: {', '.join(config.tasks.types)}")
+    return chosen
+
+
+@contextmanager
+def _interruptible() -> Generator[Callable[[], bool]]:
+    """The first Ctrl-C asks the loop to stop after the step; the second one breaks off."""
+    asked: list[int] = []
+    task = asyncio.current_task()
+
+    def on_signal() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
+        elif task is not None:
+            task.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    try:
+        yield lambda: bool(asked)
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def _export(policy: Policy, folder: Path) -> None:
+    """The policy as it is now, in the form that `transformers` loads."""
+    target = folder / "model"
+    target.mkdir(exist_ok=True)
+    policy.export(target)

@@ -1,0 +1,233 @@
+"""Finds what was done to an audit log after it was written. Read `verify`.
+
+A log that agrees with itself may still have lost its end, or have been written anew from the first record on: only an
+anchor that lay out of the forger's reach shows that. Records after the last anchor are as good as the file's guard.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from sandbox.audit.anchors import Anchor
+from sandbox.audit.reader import LOCKED, connect_read_only, is_locked
+from sandbox.audit.reading import named_blobs
+from sandbox.audit.records import NO_HASH, Body, Head, canonical, digest
+from sandbox.audit.schema import SCHEMA
+from sandbox.types import AuditError
+
+REPEATED = ("kind", "step", "purpose", "status")
+COLUMNS = ", ".join(("sequence", "hash", "body", *REPEATED))
+
+
+class Finding(NamedTuple):
+    """One thing that is not as it was written."""
+
+    kind: str
+    """`changed`, `missing`, `duplicate`, `order`, `foreign`, `chain`, `text`, `anchor`, `schema`, `file`."""
+    sequence: int
+    """The record where it shows; -1 where it is none's."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the verifier saw. The log is whole as far as one can tell when there are no findings."""
+
+    run_id: str
+    head: Head
+    num_anchors: int
+    num_after_anchor: int
+    """Records that no anchor covers: the last ones of a run that still goes on or was killed."""
+    findings: tuple[Finding, ...]
+
+
+class Row(NamedTuple):
+    """A record as it stands in the file."""
+
+    sequence: int
+    hash: str
+    content: bytes
+    columns: tuple[object, ...]
+    """The fields that the table repeats for queries."""
+
+
+def verify(path: Path, anchors: Path | None, told: Sequence[Anchor] = ()) -> Verification:
+    """Check every record, every text, the guards of the tables, and the chain's end against the anchors.
+
+    Args:
+        told: what is known beside the anchors file of where the log stood.
+
+    Raises:
+        AuditError: a file is not there or is no SQLite database; everything else is a finding.
+    """
+    connection = connect_read_only(path)
+    connection.text_factory = bytes  # a changed byte may leave no text
+    found = _Findings()
+    rows: list[tuple[int, str]] = []
+    names: dict[str, int] = {}
+    run_id = ""
+    try:
+        _check_schema(connection, found)
+        for row, body in _chained(connection, found):
+            run_id = run_id or str(body.get("run", ""))
+            rows.append((row.sequence, row.hash))
+            for name in _names(row, body, found):
+                names.setdefault(name, row.sequence)
+        _check_texts(connection, names, found)
+        _check_pages(connection, found)
+    except sqlite3.Error as error:
+        found.add("file", -1, f"SQLite cannot read the file to its end: {error}")
+    finally:
+        connection.close()
+    known = _read_anchors(anchors, found) if anchors is not None else []
+    _check_anchors([*known, *told], rows, run_id, found)
+    covered = max((anchor.num_records for anchor in [*known, *told]), default=0)
+    head = Head(len(rows), rows[-1][1] if rows else NO_HASH)
+    return Verification(run_id, head, len(known), max(0, len(rows) - covered), tuple(found.findings))
+
+
+class _Findings:
+    def __init__(self) -> None:
+        self.findings: list[Finding] = []
+
+    def add(self, kind: str, sequence: int, text: str) -> None:
+        self.findings.append(Finding(kind, sequence, text))
+
+
+def _check_schema(connection: sqlite3.Connection, found: _Findings) -> None:
+    """The tables are guarded as they were made."""
+    query = "SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('audit_schema', 'blobs', 'executions') AND sql > ''"
+    try:
+        there = {_text(name): _text(sql) for name, sql in connection.execute(query)}
+    except sqlite3.Error as error:
+        if is_locked(error):
+            raise AuditError(LOCKED) from error
+        raise AuditError(f"this is no SQLite database, or its first page is destroyed: {error}") from error
+    for name, sql in SCHEMA.items():
+        if name not in there:
+            found.add("schema", -1, f"{sql.split('(')[0].split(' BEFORE')[0].removeprefix('CREATE ')} is missing")
+        elif there[name] != sql:
+            found.add("schema", -1, f"{name} is defined otherwise than it was")
+    for name in there.keys() - SCHEMA.keys():
+        found.add("schema", -1, f"{name!r:.80} was added to the log's tables")
+
+
+def _check_pages(connection: sqlite3.Connection, found: _Findings) -> None:
+    """What lies beside the records: indexes that lead astray, pages of nobody."""
+    verdicts = [_text(row[0]) for row in connection.execute("PRAGMA integrity_check(10)")]
+    if verdicts != ["ok"]:
+        found.add("file", -1, f"SQLite finds damage: {'; '.join(verdicts)[:500]}")
+
+
+def _chained(connection: sqlite3.Connection, found: _Findings) -> Iterator[tuple[Row, Body]]:
+    """Every record that can be read, its place in the chain checked."""
+    before = Row(-1, NO_HASH, b"", ())
+    run: object = None
+    for sequence, stored, text, *columns in connection.execute(f"SELECT {COLUMNS} FROM executions ORDER BY sequence"):
+        content = text if isinstance(text, bytes) else b""
+        row = Row(sequence if isinstance(sequence, int) else -1, _text(stored), content, tuple(columns))
+        body = _checked_body(row, found)
+        run = body.get("run") if run is None else run
+        _check_place(row, before, found)
+        if body:
+            _check_claims(row, body, previous=before.hash, run=run, found=found)
+        yield row, body
+        before = row
+    if before.sequence < 0:
+        found.add("missing", 0, "there is no record at all, not even the first one")
+
+
+def _check_place(row: Row, before: Row, found: _Findings) -> None:
+    if row.sequence == before.sequence:
+        found.add("duplicate", row.sequence, "there is a second record of this number")
+    elif row.sequence != before.sequence + 1:
+        found.add("missing", row.sequence, f"the records between {before.sequence} and this one are gone")
+
+
+def _check_claims(row: Row, body: Body, *, previous: str, run: object, found: _Findings) -> None:
+    """What the record says of itself."""
+    if body.get("sequence") != row.sequence:
+        found.add("order", row.sequence, f"this record was written as number {body.get('sequence')!r:.40}")
+    if [body.get(name) for name in REPEATED] != [_known(value) for value in row.columns]:
+        found.add("changed", row.sequence, "the columns for queries say otherwise than the record")
+    if body.get("run") != run:
+        found.add("foreign", row.sequence, f"this record is of another log, {body.get('run')!r:.80}")
+    if body.get("previous") != previous:
+        found.add("chain", row.sequence, "it does not follow the record before it: one of the two was exchanged")
+
+
+def _checked_body(row: Row, found: _Findings) -> Body:
+    """The record's body; empty when it cannot be read."""
+    if digest(row.content) != row.hash:
+        found.add("changed", row.sequence, "the record does not match its hash")
+    try:
+        body: Any = json.loads(row.content)
+        is_ours = isinstance(body, dict) and canonical(body).encode("ascii") == row.content
+    except (ValueError, RecursionError):
+        body, is_ours = {}, False
+    if not is_ours:
+        found.add("changed", row.sequence, "the record is not in the encoding that azr writes")
+    return cast(Body, body) if isinstance(body, dict) else {}
+
+
+def _names(row: Row, body: Body, found: _Findings) -> list[str]:
+    try:
+        return [name for name in named_blobs(body) if isinstance(name, str)]  # pyright: ignore[reportUnnecessaryIsInstance]  # the file is anyone's
+    except (AttributeError, KeyError, TypeError):
+        found.add("changed", row.sequence, "the record has not the form of an execution")
+        return []
+
+
+def _check_texts(connection: sqlite3.Connection, names: dict[str, int], found: _Findings) -> None:
+    there: set[str] = set()
+    for stored, content in connection.execute("SELECT sha256, content FROM blobs"):
+        name = _text(stored)
+        there.add(name)
+        if not isinstance(content, bytes) or digest(content) != name:
+            found.add("text", names.get(name, -1), f"the text {name!r:.70} does not match its hash")
+        if name not in names:
+            found.add("text", -1, f"no record names the text {name!r:.70}")
+    for name in names.keys() - there:
+        found.add("text", names[name], f"the text {name!r:.70} is gone")
+
+
+def _read_anchors(path: Path, found: _Findings) -> list[Anchor]:
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise AuditError(f"cannot read the anchors {path}: {error.strerror}") from error
+    anchors: list[Anchor] = []
+    for number, line in enumerate(lines[:-1], start=1):  # a crash may have torn the last line, which no newline ends
+        anchor = Anchor.read(number, line)
+        if anchor is None:
+            found.add("anchor", -1, f"line {number} of the anchors cannot be read")
+        else:
+            anchors.append(anchor)
+    return anchors
+
+
+def _check_anchors(anchors: list[Anchor], rows: list[tuple[int, str]], run_id: str, found: _Findings) -> None:
+    hashes = dict(rows)
+    for anchor in anchors:
+        where = anchor.where
+        if anchor.run != run_id:
+            found.add("anchor", -1, f"{where} is of another log, {anchor.run!r:.80}")
+        elif anchor.num_records > len(rows):
+            found.add("anchor", len(rows), f"{where} tells of {anchor.num_records} records; {len(rows)} are left")
+        elif hashes.get(anchor.num_records - 1) != anchor.head:
+            found.add(
+                "anchor", anchor.num_records - 1, f"{where} has another hash for this record: the log was rewritten"
+            )
+
+
+def _known(value: object) -> object:
+    return _text(value) if isinstance(value, bytes) else value
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

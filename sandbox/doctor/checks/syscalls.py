@@ -1,0 +1,89 @@
+"""System calls that no pure function makes: the kernel must not take them."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import cast
+
+from sandbox.doctor.checks.check import REFUSALS, Answer, Check, Host, Judge, Probe, Reading
+
+CALLS, SOCKETS = "system calls", "sockets"
+FILTER = "use the executor's own system-call filter and drop all capabilities"
+STOPPED = {errno.errorcode[number] for number in REFUSALS} | {"SIGSYS"}
+UNKNOWN_FAMILY = {"EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT"}
+NO_TERMINAL = {"ENOTTY"}
+
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "mounts": ("mount", "umount2", "pivot_root", "chroot", "open_tree", "fsopen"),
+    "namespaces": ("unshare(user)", "unshare(mount)", "unshare(net)", "setns", "clone(user)", "clone3(user)"),
+    "io_uring": ("io_uring_setup",),
+    "bpf": ("bpf",),
+    "perf": ("perf_event_open",),
+    "userfaultfd": ("userfaultfd",),
+    "keyrings": ("add_key", "request_key", "keyctl"),
+    "kernel modules": ("init_module", "finit_module", "delete_module"),
+    "kexec, reboot": ("kexec_load", "kexec_file_load", "reboot"),
+    "swap, acct, host name": ("swapon", "acct", "sethostname"),
+    "ports": ("iopl", "ioperm"),
+    "open_by_handle_at": ("open_by_handle_at",),
+    "personality": ("personality",),
+    "other's memory": ("ptrace(parent)", "process_vm_readv", "kcmp"),
+    "set the clock": ("clock_settime", "settimeofday", "adjtimex"),
+}
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "vsock": ("vsock",),
+    "packet, raw IP": ("packet", "raw IPv4", "raw IPv6"),
+    "AF_ALG": ("AF_ALG",),
+    "rare families": ("RDS", "CAN", "TIPC", "Bluetooth", "KCM", "QIPCRTR", "XDP"),
+}
+"""Code that few test, of which no program here needs any."""
+WORTH_KNOWING: dict[str, tuple[str, ...]] = {"ptrace itself": ("ptrace(self)",), "kernel log": ("syslog",)}
+ALL = (
+    *(call for calls in (REQUIRED | FAMILIES | WORTH_KNOWING).values() for call in calls),
+    "netlink",
+    "TIOCSTI",
+)
+PROBES = (Probe("syscalls", "each", (ALL,)),)
+"""One for all rows: each call is made in a child of its own."""
+
+
+def checks(host: Host) -> list[Check]:
+    del host
+    return [
+        *(_check(SOCKETS, name, calls, fine=UNKNOWN_FAMILY) for name, calls in FAMILIES.items()),
+        _check(SOCKETS, "netlink", ("netlink",), fine=UNKNOWN_FAMILY, is_required=False),
+        *(_check(CALLS, name, calls) for name, calls in REQUIRED.items()),
+        _check(CALLS, "TIOCSTI", ("TIOCSTI",), fine=NO_TERMINAL),
+        *(_check(CALLS, name, calls, is_required=False) for name, calls in WORTH_KNOWING.items()),
+    ]
+
+
+def _check(
+    area: str, name: str, calls: tuple[str, ...], *, fine: set[str] | None = None, is_required: bool = True
+) -> Check:
+    return Check(area, name, "refused", PROBES, _refused(calls, STOPPED | (fine or set())), FILTER, is_required)
+
+
+def _refused(calls: tuple[str, ...], stopped: set[str]) -> Judge:
+    """A kernel in user space may grant what it likes: it is not the machine's kernel that takes the call."""
+
+    def judge(answers: Sequence[Answer], host: Host) -> Reading:
+        [answer] = answers
+        if not isinstance(answer.value, dict):
+            return Reading(answer.told, ok=False)
+        told = {call: cast(dict[str, str], answer.value)[call] for call in calls}
+        if all(each in stopped for each in told.values()):
+            return Reading(", ".join(dict.fromkeys(told.values())), ok=True)
+        taken = {call: each for call, each in told.items() if each not in stopped}
+        if host.has_own_kernel:
+            return Reading(f"by gVisor's kernel: {_grouped(taken)}", ok=True)
+        return Reading(_grouped(taken), ok=False)
+
+    return judge
+
+
+def _grouped(told: dict[str, str]) -> str:
+    """Each outcome once, with the calls that had it."""
+    groups = {each: [call for call, other in told.items() if other == each] for each in told.values()}
+    return "; ".join(f"{each}: {', '.join(group)}" for each, group in groups.items())

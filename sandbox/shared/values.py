@@ -1,0 +1,250 @@
+"""Canonical values: one text form that is wire format, store format and answer format at once.
+
+Read `encode` first, then `same`. Runs on both sides of the wall, standard library only::
+
+    encode({3, 1})                        "{1, 3}"          what `repr` shows; sets sorted by their members' text
+    encode(Counter("aab"))                "Counter({'a': 2, 'b': 1})"
+    decode("[1, nan, {'a': (2,)}]")       the value again; nothing is evaluated
+    same([1, nan], [1.0, nan])            True
+
+`encode` looks at objects that a hostile program made, so it asks for exact types and calls no
+method that a class could override.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from sandbox.shared.constructors import NotCanonical
+from sandbox.shared.literals import Arguments, decode, decode_arguments
+from sandbox.shared.scalars import SCALARS, NotAValue, TooLarge
+from sandbox.shared.tokens import is_parameter_name
+
+__all__ = [
+    "Arguments",
+    "NotAValue",
+    "NotCanonical",
+    "TooLarge",
+    "arguments_text",
+    "decode",
+    "decode_arguments",
+    "encode",
+    "same",
+    "same_text",
+]
+
+MAX_DEPTH = 64
+DEFAULT_BYTES = 64 * 1024
+
+
+def encode(value: object, max_bytes: int = DEFAULT_BYTES) -> str:
+    """The canonical text of a value, at most `max_bytes` long in UTF-8.
+
+    Raises:
+        NotAValue: some object in it is of no value type, or it nests too deeply.
+        TooLarge: the text would be longer.
+    """
+    return _Encoder(max_bytes).text(value, 0)
+
+
+def arguments_text(arguments: Arguments, max_bytes: int = DEFAULT_BYTES) -> str:
+    """The canonical argument list, without the brackets: `[3, 1], b='a'`. Raises as `encode` does."""
+    encoder = _Encoder(max_bytes)
+    positional = [encoder.member(value, 0) for value in arguments.positional]
+    return ", ".join(positional + [encoder.keyword(name, value) for name, value in _entries(arguments.keywords)])
+
+
+def same(left: Any, right: Any, strict: bool = False) -> bool:
+    """Python's `==` on decoded values, with nan equal to nan; `strict` also compares types, at every depth.
+
+    Of two `Arguments`, the positional ones and the keywords are compared, whatever the order of the keywords.
+
+    Raises:
+        NotAValue: nested deeper than any value.
+    """
+    return _same(left, right, strict, 0)
+
+
+def same_text(left: str, right: str, strict: bool = False) -> bool:
+    """`same` of two canonical texts; equal texts need no reading."""
+    return left == right or same(decode(left), decode(right), strict)
+
+
+class _Encoder:
+    """Spends a budget of bytes while it writes, so that a bomb ends early."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.left = max_bytes
+
+    def text(self, value: object, depth: int) -> str:
+        if depth > MAX_DEPTH:
+            raise NotAValue("nested too deeply, or refers to itself")
+        kind = type(value)
+        if kind in SCALARS:
+            self.check_length(value)
+            return self.spend(SCALARS[kind](value))
+        if kind in _CONTAINERS:
+            return _CONTAINERS[kind](self, value, depth + 1)
+        if _is_namedtuple(kind):
+            return self.tuple_text(tuple(cast(Any, tuple).__iter__(value)), depth + 1)
+        raise NotAValue(f"{_class_name(kind)} is no value type")
+
+    def spend(self, text: str) -> str:
+        self.left -= len(text) if text.isascii() else len(text.encode())
+        if self.left < 0:
+            raise TooLarge(f"longer than {self.max_bytes} bytes")
+        return text
+
+    def check_length(self, value: object) -> None:
+        """Before `repr` spends time and memory on it."""
+        if type(value) in (str, bytes) and len(cast(str, value)) > self.left:
+            raise TooLarge(f"longer than {self.max_bytes} bytes")
+
+    def joined(self, members: Iterable[object], depth: int) -> str:
+        return ", ".join([self.member(member, depth) for member in members])
+
+    def member(self, member: object, depth: int) -> str:
+        self.spend("  ")
+        return self.text(member, depth)
+
+    def keyword(self, name: object, value: object) -> str:
+        if type(name) is not str or not is_parameter_name(name):
+            raise NotAValue("a keyword that is no name")
+        return self.spend(f"{name}=") + self.member(value, 0)
+
+    def list_text(self, value: Any, depth: int) -> str:
+        return f"[{self.joined(value, depth)}]"
+
+    def tuple_text(self, value: Any, depth: int) -> str:
+        return f"({self.joined(value, depth)},)" if len(value) == 1 else f"({self.joined(value, depth)})"
+
+    def set_text(self, value: Any, depth: int) -> str:
+        return "{" + self.sorted_text(value, depth) + "}" if value else self.spend("set()")
+
+    def frozenset_text(self, value: Any, depth: int) -> str:
+        self.spend("frozenset({})")
+        return "frozenset({" + self.sorted_text(value, depth) + "})" if value else "frozenset()"
+
+    def sorted_text(self, value: Any, depth: int) -> str:
+        return ", ".join(sorted(self.member(member, depth) for member in value))
+
+    def dict_text(self, value: Any, depth: int) -> str:
+        entries = _entries(value)
+        return (
+            "{" + ", ".join([f"{self.member(key, depth)}: {self.member(entry, depth)}" for key, entry in entries]) + "}"
+        )
+
+    def counter_text(self, value: Any, depth: int) -> str:
+        return self.spend("Counter(") + self.dict_text(value, depth) + ")"
+
+    def ordered_text(self, value: Any, depth: int) -> str:
+        return self.spend("OrderedDict(") + self.dict_text(dict(_ordered_entries(value)), depth) + ")"
+
+    def default_text(self, value: Any, depth: int) -> str:
+        return self.spend("defaultdict(None, ") + self.dict_text(value, depth) + ")"
+
+    def deque_text(self, value: Any, depth: int) -> str:
+        end = "])" if value.maxlen is None else f"], maxlen={value.maxlen})"
+        return self.spend("deque([") + self.joined(value, depth) + end
+
+
+_CONTAINERS: dict[type, Callable[[_Encoder, Any, int], str]] = {
+    list: _Encoder.list_text,
+    tuple: _Encoder.tuple_text,
+    set: _Encoder.set_text,
+    frozenset: _Encoder.frozenset_text,
+    dict: _Encoder.dict_text,
+    collections.Counter: _Encoder.counter_text,
+    collections.OrderedDict: _Encoder.ordered_text,
+    collections.defaultdict: _Encoder.default_text,
+    collections.deque: _Encoder.deque_text,
+}
+
+
+def _entries(value: Any) -> list[tuple[Any, Any]]:
+    return list(cast(Any, dict).items(value))
+
+
+def _ordered_entries(value: Any) -> list[tuple[Any, Any]]:
+    """An OrderedDict keeps an order of its own beside the one of the dict below it."""
+    keys: list[Any] = list(cast(Any, collections.OrderedDict).__iter__(value))
+    return [(key, cast(Any, dict).__getitem__(value, key)) for key in keys]
+
+
+_MRO: Any = type.__dict__["__mro__"]
+_NAMESPACE: Any = type.__dict__["__dict__"]
+_NAME: Any = type.__dict__["__name__"]
+
+
+def _is_namedtuple(kind: type) -> bool:
+    """Asked of `type` itself: a metaclass could answer for the class."""
+    bases = _MRO.__get__(kind)
+    return tuple in bases and any("_fields" in _NAMESPACE.__get__(base) for base in bases)
+
+
+def _class_name(kind: type) -> str:
+    return _NAME.__get__(kind)[:80]
+
+
+def _same(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    if depth > 2 * MAX_DEPTH:
+        raise NotAValue("nested too deeply")
+    if strict and type(left) is not type(right):
+        return False
+    for kinds, compare in _COMPARISONS:
+        if isinstance(left, kinds) and isinstance(right, kinds):
+            return compare(left, right, strict, depth + 1)
+    return bool(left == right) or bool(left != left and right != right)
+
+
+def _same_items(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    return len(left) == len(right) and all(_same(a, b, strict, depth) for a, b in zip(left, right, strict=True))
+
+
+def _same_deques(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    return (not strict or left.maxlen == right.maxlen) and _same_items(left, right, strict, depth)
+
+
+def _same_sets(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    keys = [{_key(member, strict, depth) for member in members} for members in (left, right)]
+    return len(left) == len(right) and keys[0] == keys[1]
+
+
+def _same_dicts(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    a, b = ({_key(key, strict, depth): entry for key, entry in _entries(side)} for side in (left, right))
+    is_ordered = {type(left), type(right)} == {collections.OrderedDict}
+    if len(left) != len(right) or a.keys() != b.keys() or (is_ordered and list(a) != list(b)):
+        return False
+    return all(_same(entry, b[key], strict, depth) for key, entry in a.items())
+
+
+def _same_counters(left: Any, right: Any, strict: bool, depth: int) -> bool:
+    """A count of zero is as good as none, as in Python."""
+    counted = [{key: count for key, count in _entries(side) if count != 0} for side in (left, right)]
+    return _same_dicts(counted[0], counted[1], strict, depth)
+
+
+_COMPARISONS: tuple[tuple[Any, Callable[[Any, Any, bool, int], bool]], ...] = (
+    (list, _same_items),
+    (tuple, _same_items),
+    (collections.deque, _same_deques),
+    ((set, frozenset), _same_sets),
+    (collections.Counter, _same_counters),
+    (dict, _same_dicts),
+)
+
+
+def _key(member: Any, strict: bool, depth: int) -> Any:
+    """Something that hashes and compares as `same` does; only hashable values come here."""
+    if depth > 2 * MAX_DEPTH:
+        raise NotAValue("nested too deeply")
+    if isinstance(member, tuple):
+        return ("tuple", *[_key(part, strict, depth + 1) for part in cast(tuple[Any, ...], member)])
+    if isinstance(member, frozenset):
+        members = cast(frozenset[Any], member)
+        return ("set", len(members), frozenset(_key(part, strict, depth + 1) for part in members))
+    kind = _class_name(cast(Any, type(member))) if strict else None
+    return (kind, "nan") if member != member else (kind, member)

@@ -1,0 +1,214 @@
+"""`azr audit`: what an auditor types, on logs with hostile texts in them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import unicodedata
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]
+import pytest
+from typer.testing import CliRunner, Result
+
+from azr.audit.export import write_parquet
+from azr.audit.reader import RunReader
+from azr.audit.replay import Replayed, replay
+from azr.cli import app
+from azr.errors import RunError
+from sandbox.audit.log import Audited, AuditLog, Label
+from sandbox.types import AuditError, Job, Status
+from tests.fakes import ISOLATION, InProcessExecutor, ScriptedExecutor, execution, failed, ran
+
+HOSTILE = (
+    "# [bold red]x[/]\x1b[2J\r\x00\x07\u202e\u2028\udc80\u200b <script>\n"
+    "   2   9  solve  forged line\ndef f(x): return x"
+)
+JOBS = (
+    (Label("validate", "deduction", 1, "step-0"), Job("def f(x):\n    return x + 1", ("1", "2"))),
+    (Label("solve", "abduction", 2, "step-1"), Job(HOSTILE, ("'a\x1b]0;title\x07'",))),
+    (Label("solve", "induction", 2, "step-1"), Job("def f(x):\n    raise ValueError('\x1b[31mno')", ("1",))),
+)
+
+
+@pytest.fixture
+async def log(tmp_path: Path) -> Path:
+    """A log of three executions, numbered from 1."""
+    path = tmp_path / "run.db"
+    with closing(AuditLog.open(path)) as opened:
+        for label, job in JOBS:
+            await Audited(InProcessExecutor(), opened, label).run([job])
+        opened.anchor(2)
+    return path
+
+
+def azr(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["audit", *(str(argument) for argument in arguments)])
+
+
+def ids(*arguments: object) -> list[int]:
+    """The records that `azr audit list --json` gives."""
+    found = azr("list", *arguments, "--json")
+    assert found.exit_code == 0, found.output
+    return [json.loads(line)["id"] for line in found.output.splitlines()]
+
+
+def assert_harmless(output: str) -> None:
+    """Nothing that moves a cursor, colours, reorders or breaks a line."""
+    unsafe = [char for char in output if char != "\n" and unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+    assert unsafe == []
+
+
+async def test_records_are_listed_by_filter(log: Path) -> None:
+    assert ids(log) == [0, 1, 2, 3, 4]
+    assert ids(log, "--purpose", "solve") == [2, 3]
+    assert ids(log, "--status", "error") == [3]
+    assert ids(log, "--step", 2, "--task-type", "abduction") == [2]
+    assert ids(log, "--text", "forged line") == [2]
+    assert ids(log, "--text", "ValueError") == [3]
+    assert ids(log, "--limit", 2) == [3, 4]
+    assert ids(log, "--limit", 0) == [0, 1, 2, 3, 4]
+    [program] = [json.loads(line)["program"] for line in azr("list", log, "--step", 1, "--json").output.splitlines()]
+    assert ids(log, "--program", program[:6].upper()) == [1]
+
+
+async def test_a_run_directory_stands_for_its_log(log: Path) -> None:
+    assert ids(log.parent) == ids(log)
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+async def test_hostile_texts_reach_the_terminal_escaped(log: Path, command: str) -> None:
+    shown = azr(command, log, *([2] if command == "show" else []))
+    assert shown.exit_code == 0
+    assert_harmless(shown.output)
+    assert "\\x1b" in shown.output
+
+
+async def test_hostile_texts_come_escaped_in_json_too(log: Path) -> None:
+    output = azr("list", log, "--json").output
+    assert_harmless(output)
+    assert output.isascii()
+    assert len(output.splitlines()) == 5
+
+
+async def test_a_line_that_a_program_forges_stands_behind_a_number_and_markup_is_text(log: Path) -> None:
+    lines = azr("show", log, 2).output.splitlines()
+    assert any(line.startswith("     2 |    2   9  solve  forged line") for line in lines)
+    assert any("[bold red]x[/]\\x1b[2J\\r\\x00\\x07\\u202e\\u2028\\udc80\\u200b <script>" in line for line in lines)
+
+
+async def test_show_tells_limits_isolation_values_and_the_place_in_the_chain(log: Path) -> None:
+    output = azr("show", log, 1).output
+    for said in ('"memory_mib": 256', '"image":"sha256:0"', "step-0", "previous", "canonical input", "gave ok"):
+        assert said in output
+
+
+async def test_an_unknown_record_is_said_in_words(log: Path) -> None:
+    assert "holds no record 99" in str(azr("show", log, 99).exception)
+
+
+def test_a_file_without_a_log_is_said_in_words(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "run.db").executescript("CREATE TABLE t (a)").close()
+    assert "holds no audit log" in str(azr("list", tmp_path).exception)
+    assert "there is no audit log" in str(azr("verify", tmp_path / "none").exception)
+
+
+async def test_verify_says_what_was_changed_with_the_exit_code(log: Path) -> None:
+    whole = azr("verify", log)
+    assert (whole.exit_code, whole.output.splitlines()[0][:19]) == (0, "nothing was changed")
+    elsewhere = log.parent / "copy.jsonl"
+    elsewhere.write_bytes((log.parent / "anchors.jsonl").read_bytes())
+    (log.parent / "anchors.jsonl").unlink()
+    with closing(sqlite3.connect(log, isolation_level=None)) as attacker:
+        [(guard,)] = attacker.execute("SELECT sql FROM sqlite_master WHERE name = 'executions_no_delete'")
+        attacker.execute("DROP TRIGGER executions_no_delete")
+        attacker.execute("DELETE FROM executions WHERE sequence = 4")
+        attacker.execute(guard)
+    assert azr("verify", log).exit_code == 0
+    changed = azr("verify", log, "--anchors", elsewhere)
+    assert changed.exit_code == 1
+    assert "tells of 5 records; 4 are left" in changed.output
+
+
+async def replayed(log: Path, record: str, executor: InProcessExecutor) -> Replayed:
+    with closing(RunReader.open(log)) as reader:
+        [one] = await replay(reader, [record], executor)
+    return one
+
+
+async def test_replay_runs_the_recorded_job_and_finds_it_the_same(log: Path) -> None:
+    executor = InProcessExecutor()
+    assert await replayed(log, "2", executor) == Replayed("2", (), ())
+    assert executor.jobs == [JOBS[1][1]]
+
+
+async def test_replay_tells_another_value_and_another_status(log: Path) -> None:
+    other = await replayed(log, "1", ScriptedExecutor(execution(ran("2", input="1"), failed(Status.TIMEOUT))))
+    assert [text[:35] for text in other.differences] == [
+        "status ok, now timeout", "input 1: status ok, now timeout", "input 1: input d4735e3a265e, now 6b",
+        "input 1: value 4e07408562be, now no",
+    ]  # fmt: skip
+
+
+async def test_replay_says_what_isolates_otherwise_than_then(log: Path) -> None:
+    class Elsewhere(InProcessExecutor):
+        @property
+        def isolation(self):
+            return replace(ISOLATION, kernel="7.0", image="sha256:1")
+
+    found = await replayed(log, "2", Elsewhere())
+    assert found.isolation == ("image: sha256:0, now sha256:1", "kernel: 6.1, now 7.0")
+
+
+async def test_an_event_cannot_be_replayed(log: Path) -> None:
+    with pytest.raises(AuditError, match="record 0 tells of no whole execution"):
+        await replayed(log, "0", InProcessExecutor())
+
+
+async def test_json_lines_hold_every_record_with_its_texts(log: Path, tmp_path: Path) -> None:
+    assert azr("export", log, "--output", tmp_path / "all.jsonl").exit_code == 0
+    lines = (tmp_path / "all.jsonl").read_text("ascii").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["sequence"] for row in rows] == [0, 1, 2, 3, 4]
+    assert rows[2]["program"] == HOSTILE
+    assert rows[1]["values"] == ["2", "3"]
+    assert rows[2]["previous"] == rows[1]["hash"]
+
+
+async def test_parquet_holds_every_record_with_types(log: Path, tmp_path: Path) -> None:
+    assert azr("export", log, "--format", "parquet", "--output", tmp_path / "all.parquet").exit_code == 0
+    table = parquet.read_table(tmp_path / "all.parquet").to_pylist()  # pyright: ignore[reportUnknownVariableType]
+    assert [row["sequence"] for row in table] == [0, 1, 2, 3, 4]  # pyright: ignore[reportUnknownVariableType]
+    assert table[1]["inputs"] == ["1", "2"]
+    assert table[2]["program"] == HOSTILE.replace("\udc80", "\\udc80")
+
+
+async def test_parquet_without_pyarrow_says_what_to_install(log: Path, tmp_path: Path) -> None:
+    def not_there(name: str) -> ModuleType:
+        raise ImportError(name)
+
+    with closing(RunReader.open(log)) as reader, pytest.raises(RunError, match=r"pip install 'azr\[parquet\]'"):
+        write_parquet(reader, tmp_path / "all.parquet", import_module=not_there)
+
+
+def test_help_teaches() -> None:
+    for command in ("list", "show", "replay", "verify", "reverify", "export"):
+        assert azr(command, "--help").exit_code == 0
+    assert "azr audit verify RUN" in azr("--help").output
+
+
+@pytest.mark.docker
+def test_exec_leaves_a_log_that_replays_in_the_sandbox(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": 1, "program": "def f(x): return x * 2", "inputs": ["4"]}))
+    log, out = tmp_path / "exec.db", tmp_path / "out.jsonl"
+    done = CliRunner().invoke(
+        app, ["exec", "--input", str(tmp_path / "in.jsonl"), "--output", str(out), "--audit", str(log)]
+    )
+    assert done.exit_code == 0, done.output
+    assert azr("verify", log).exit_code == 0
+    assert (tmp_path / "exec.db.anchors.jsonl").exists()
+    again = azr("replay", log, 1)
+    assert (again.exit_code, again.output.strip()) == (0, "1: the same")

@@ -1,0 +1,131 @@
+"""What a person meets at the command line: help that teaches, errors that say what to do, nothing heavy imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = (
+    ("train",), ("eval",), ("exec",), ("validate",), ("verify",), ("doctor",), ("image", "build"), ("nano", "pretrain"),
+)  # fmt: skip
+
+
+def azr(*arguments: str, stdin: str = "", cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "azr.cli", *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "COLUMNS": "300", **environment},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_that_names_its_options(command: tuple[str, ...]) -> None:
+    shown = azr(*command, "--help")
+    assert shown.returncode == 0
+    assert "Usage: azr" in shown.stdout or "Usage:" in shown.stdout
+
+
+def test_help_needs_no_torch_no_docker_and_no_transformers() -> None:
+    script = (
+        "import sys\n"
+        "from azr.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print([m for m in ('torch', 'transformers', 'docker', 'matplotlib') if m in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert shown.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_misspelt_key_names_itself_its_neighbour_file_and_line(tmp_path: Path) -> None:
+    config = tmp_path / "mine.toml"
+    config.write_text("steps = 3\n\n[learner]\nlerning_rate = 1e-3\n")
+    shown = azr("train", str(config), cwd=tmp_path)
+    assert shown.returncode != 0
+    assert f"{config}:4: there is no key `learner.lerning_rate`; did you mean `learner.learning_rate`?" in shown.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unknown_task_type_names_its_neighbour(tmp_path: Path) -> None:
+    shown = azr("train", str(ROOT / "configs/nano.toml"), "--set", 'tasks.types=["deducton"]', cwd=tmp_path)
+    assert shown.returncode != 0
+    assert "did you mean 'deduction'?" in shown.stderr
+
+
+def test_a_missing_config_says_where_ready_made_ones_lie(tmp_path: Path) -> None:
+    shown = azr("train", "nowhere.toml", cwd=tmp_path)
+    assert shown.returncode != 0
+    assert "configs/" in shown.stderr
+
+
+@pytest.mark.docker
+def test_a_missing_model_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    shown = azr("train", str(ROOT / "configs/nano.toml"), "--set", "model.path=./no/such/model", cwd=tmp_path)
+    assert shown.returncode != 0
+    assert "no/such/model" in shown.stderr
+    assert "Traceback" not in shown.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_existing_run_directory_is_not_overwritten(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    (run_dir / "config.toml").write_text("steps = 1\n")
+    shown = azr("train", str(ROOT / "configs/nano.toml"), "--run-dir", str(run_dir))
+    assert shown.returncode != 0
+    assert "--resume" in shown.stderr
+    assert (run_dir / "config.toml").read_text() == "steps = 1\n"
+
+
+def test_without_a_docker_engine_the_error_says_how_to_get_one(tmp_path: Path) -> None:
+    shown = azr(
+        "exec", stdin='{"id": 1, "program": "f = len", "inputs": ["[]"]}\n', DOCKER_HOST=f"unix://{tmp_path}/no"
+    )
+    assert shown.returncode != 0
+    assert "Docker engine" in shown.stderr
+    assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.docker
+def test_a_missing_image_says_how_to_build_it() -> None:
+    line = '{"id": 1, "program": "def f(x): return x", "inputs": ["1"]}\n'
+    shown = azr("exec", "--set", "sandbox.image=azr-never-built", stdin=line)
+    assert shown.returncode != 0
+    assert "azr image build" in shown.stderr
+
+
+@pytest.mark.docker
+def test_exec_keeps_order_and_ids_and_reports_a_bad_line_by_number() -> None:
+    lines = [
+        json.dumps({"id": "a", "program": "def f(x):\n    return {x, 2}", "inputs": ["3", "1"]}),
+        "{not json",
+        json.dumps({"id": "c", "program": "def g(): return 1/0", "inputs": [""], "entry": "g"}),
+    ]
+    shown = azr("exec", stdin="\n".join(lines) + "\n")
+    first, second, third = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert shown.returncode == 1
+    assert (first["id"], first["status"]) == ("a", "ok")
+    assert [result["value"] for result in first["results"]] == ["{2, 3}", "{1, 2}"]
+    assert "line 2" in second["error"]
+    assert (third["id"], third["status"]) == ("c", "error")
+    assert "ZeroDivisionError" in third["results"][0]["error"]
+
+
+@pytest.mark.docker
+def test_validate_and_verify_speak_the_contract() -> None:
+    task = {"id": 1, "task_type": "abduction", "program": "def f(x):\n    return sorted(x)", "input": "[2, 1]"}
+    accepted = json.loads(azr("validate", stdin=json.dumps(task) + "\n").stdout)
+    assert accepted == {"id": 1, "accepted": True, "reason": "ok", "outputs": ["[1, 2]"]}
+    answers = [{**task, "output": "[1, 2]", "answer": text} for text in ("[1] + [2]", "[3]", "eval('[1, 2]')")]
+    shown = azr("verify", stdin="".join(json.dumps(row) + "\n" for row in answers))
+    assert [json.loads(line)["correct"] for line in shown.stdout.splitlines()] == [True, False, False]

@@ -1,0 +1,496 @@
+"""The audit log: what it keeps, that nothing is changed in it unseen, and that a full disk costs nothing but time."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from sandbox.audit.chain import Verification, verify
+from sandbox.audit.log import Audited, AuditLog, Label, labelled
+from sandbox.audit.reader import AuditReader
+from sandbox.audit.reading import named_blobs, text_of
+from sandbox.audit.records import IN_PLACE_CHARS, Event, canonical, digest
+from sandbox.types import AuditError, Execution, Isolation, Job, RunResult, SandboxBroken, Status
+
+ROOT = Path(__file__).parents[3]
+HOSTILE = "def f(x):\n    return '\x00\x1b[2J\udc80\u202e' + x"
+ISOLATION = Isolation("fake", "none", "sha256:0", seccomp="", kernel="6", python="3.11", hash_seeds=("0", "1"))
+
+
+class EchoExecutor:
+    """Gives every input back as its value."""
+
+    def __init__(self, failure: SandboxBroken | None = None) -> None:
+        self._failure = failure
+
+    @property
+    def isolation(self) -> Isolation:
+        return ISOLATION
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        if self._failure is not None:
+            raise self._failure
+        return [echo(job) for job in jobs]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
+
+
+def echo(job: Job) -> Execution:
+    results = tuple(RunResult(Status.OK, text, text, error="") for text in job.inputs)
+    return Execution(Status.OK, results, wall_s=0.25, cpu_s=0.125, peak_memory_mib=9.0, output_bytes=70, denied=0)
+
+
+async def all_of(runs: Iterable[Awaitable[object]]) -> None:
+    """One after the other: each in a transaction of its own."""
+    waiting = iter(runs)
+    try:
+        for run in waiting:
+            await run
+    finally:
+        for left in waiting:
+            assert isinstance(left, Coroutine)
+            left.close()
+
+
+def open_log(folder: Path) -> AuditLog:
+    return AuditLog.open(folder / "run.db")
+
+
+def verified(folder: Path) -> Verification:
+    anchors = folder / "anchors.jsonl"
+    return verify(folder / "run.db", anchors if anchors.exists() else None)
+
+
+def kinds(folder: Path) -> set[str]:
+    return {finding.kind for finding in verified(folder).findings}
+
+
+async def recorded(folder: Path, num_jobs: int = 6, *, anchored: bool = True) -> Path:
+    """A closed log of some executions."""
+    folder.mkdir(exist_ok=True)
+    with closing(open_log(folder)) as log:
+        audited = Audited(EchoExecutor(), log, Label("solve", "deduction", 3, "step-2"))
+        for number in range(num_jobs):
+            await audited.run([Job(f"def f(x): return {number}", (f"'{number}'",))])
+        if anchored:
+            log.anchor(3)
+    return folder
+
+
+def tamper(folder: Path, *statements: str) -> None:
+    """Change the file as whoever owns it can: the triggers go first, and come back afterwards."""
+    with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as attacker:
+        guards = attacker.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in guards:
+            attacker.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            attacker.execute(statement)
+        for _, sql in guards:
+            attacker.execute(sql)
+
+
+def forge(folder: Path, sequence: int, change: Callable[[dict[str, Any]], None]) -> None:
+    """Exchange a record for one that matches its own hash."""
+    with closing(sqlite3.connect(folder / "run.db")) as connection:
+        [text] = connection.execute("SELECT body FROM executions WHERE sequence = ?", (sequence,)).fetchone()
+    body = json.loads(text)
+    change(body)
+    forged, name = canonical(body), digest(canonical(body).encode())
+    quoted = forged.replace("'", "''")
+    tamper(folder, f"UPDATE executions SET body = '{quoted}', hash = '{name}' WHERE sequence = {sequence}")
+
+
+# what is kept
+
+
+async def test_an_execution_is_on_record_before_it_is_returned_with_everything_that_an_auditor_asks(
+    tmp_path: Path,
+) -> None:
+    job = Job(HOSTILE, ("'a'", "'\udfff'"), seed_slot=1, forbidden=("os",), together=True)
+    with closing(open_log(tmp_path)) as log:
+        [execution] = await Audited(EchoExecutor(), log, Label("attempt", "induction", 7, "step-6")).run([job])
+        reader = AuditReader.open(tmp_path / "run.db")
+        [body] = reader.records("kind = 'execution'")
+        texts = reader.texts()
+        assert reader.job(body, texts) == job
+        assert reader.execution(body, texts) == execution
+        assert json.loads(texts[body["isolation"]])["image"] == "sha256:0"
+    assert (body["purpose"], body["task_type"], body["step"], body["policy_version"]) == (
+        "attempt", "induction", 7, "step-6",
+    )  # fmt: skip
+    assert body["limits"]["memory_mib"] == job.limits.memory_mib
+    assert (body["output_bytes"], body["kept_bytes"], body["denied"]) == (70, 8, 0)
+    assert body["time"]["begun_monotonic_ns"] <= body["time"]["ended_monotonic_ns"]
+
+
+async def test_a_text_is_stored_once(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log:
+        audited = Audited(EchoExecutor(), log, Label("cli"))
+        for _ in range(5):
+            await audited.run([Job("def f(x): return x", ("1",))] * 3)
+        with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+            assert connection.execute("SELECT COUNT(*) FROM executions").fetchone() == (16,)
+            assert connection.execute("SELECT COUNT(*) FROM blobs").fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "'x %s %% %(time)s'",
+        "'\x00\x1b[2J\x7f'",
+        "1" * IN_PLACE_CHARS,
+        "1" * (IN_PLACE_CHARS + 1),
+        "'é'",
+        "'\ud83d' '\ude00'",
+        "'\ud83d\ude00'",
+    ],
+)
+async def test_every_text_comes_back_as_it_was(tmp_path: Path, text: str) -> None:
+    with closing(open_log(tmp_path)) as log:
+        [execution] = await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (text, "1"), entry=text)])
+        reader = AuditReader.open(tmp_path / "run.db")
+        [body] = reader.records("kind = 'execution'")
+        texts = reader.texts()
+        assert reader.execution(body, texts) == execution
+        assert (reader.job(body, texts).inputs, reader.job(body, texts).entry) == ((text, "1"), text)
+    assert verified(tmp_path).findings == ()
+
+
+async def test_a_short_text_stands_in_the_record_and_a_long_one_beside_it(tmp_path: Path) -> None:
+    short, long = "1" * IN_PLACE_CHARS, "1" * (IN_PLACE_CHARS + 1)
+    with closing(open_log(tmp_path)) as log:
+        await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (short, long))])
+        [body] = AuditReader.open(tmp_path / "run.db").records("kind = 'execution'")
+    assert body["inputs"] == [short, {"sha256": digest(long.encode())}]
+    assert digest(long.encode()) in named_blobs(body)
+
+
+async def test_a_label_is_changed_for_one_view_and_the_log_is_shared(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log:
+        audited = Audited(EchoExecutor(), log, Label("validate"))
+        await labelled(audited, purpose="solve", step=4).run([Job("", ("1",))])
+        await audited.run([Job("", ("1",))])
+        found = [(body["purpose"], body["step"]) for body in AuditReader.open(tmp_path / "run.db").records("step >= 0")]
+    assert found == [("solve", 4), ("validate", 0)]
+
+
+def test_an_executor_without_a_log_takes_labels_in_its_stride() -> None:
+    executor = EchoExecutor()
+    assert labelled(executor, purpose="solve") is executor
+
+
+async def test_a_sandbox_that_breaks_is_on_record_with_the_program_that_it_ran(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log:
+        with pytest.raises(SandboxBroken):
+            await Audited(EchoExecutor(SandboxBroken("gone")), log, Label("solve")).run([Job("bad", ("1",))])
+        reader = AuditReader.open(tmp_path / "run.db")
+        [body] = reader.records("kind = 'broken'")
+        assert (reader.texts()[body["program"]], text_of(body["failure"], {})) == ("bad", "gone")
+    assert verified(tmp_path).findings == ()
+
+
+async def test_concurrent_runs_share_transactions_and_none_is_lost(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log:
+        audited = Audited(EchoExecutor(), log, Label("solve"))
+        await asyncio.gather(*(audited.run([Job(f"{number}", ("1",))]) for number in range(200)))
+        assert log.head.num_records == 201
+    assert verified(tmp_path).findings == ()
+
+
+async def test_a_waiter_that_is_cancelled_takes_no_other_with_it(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log:
+        audited = Audited(EchoExecutor(), log, Label("solve"))
+        first, second = (asyncio.create_task(audited.run([Job(text, ("1",))])) for text in ("a", "b"))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert len(await second) == 1
+    assert verified(tmp_path).findings == ()
+
+
+async def test_two_logs_on_one_file_make_one_chain(tmp_path: Path) -> None:
+    with closing(open_log(tmp_path)) as log, closing(open_log(tmp_path)) as other:
+        for one in (log, other, log):
+            await Audited(EchoExecutor(), one, Label("cli")).run([Job("p", ("1",))])
+    assert verified(tmp_path).head.num_records == 4
+    assert verified(tmp_path).findings == ()
+
+
+async def test_the_log_goes_on_where_it_ended(tmp_path: Path) -> None:
+    for _ in range(3):
+        await recorded(tmp_path, num_jobs=2)
+    found = verified(tmp_path)
+    assert (found.head.num_records, found.num_anchors, found.findings) == (10, 3, ())
+
+
+# what a change leaves to be seen
+
+
+async def test_an_untouched_log_has_no_findings(tmp_path: Path) -> None:
+    found = verified(await recorded(tmp_path))
+    assert (found.findings, found.num_after_anchor) == ((), 0)
+
+
+async def test_records_after_the_last_anchor_are_counted_and_no_finding(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    await recorded(tmp_path, num_jobs=2, anchored=False)
+    assert (verified(tmp_path).findings, verified(tmp_path).num_after_anchor) == ((), 2)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE executions SET body = 'x'", "DELETE FROM executions", "UPDATE blobs SET content = x'00'",
+        "DELETE FROM blobs", "INSERT OR REPLACE INTO executions VALUES (2, 'h', '{}', 'k', 0, '', '')",
+        "INSERT OR REPLACE INTO blobs SELECT sha256, x'00' FROM blobs",
+    ],
+)  # fmt: skip
+async def test_the_tables_refuse_everything_but_new_rows(tmp_path: Path, statement: str) -> None:
+    await recorded(tmp_path)
+    connection = sqlite3.connect(tmp_path / "run.db")
+    with closing(connection), pytest.raises(sqlite3.Error, match="append-only"):
+        connection.execute(statement)
+
+
+async def test_every_changed_byte_of_a_record_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path, num_jobs=1)
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        [(length,)] = connection.execute("SELECT length(body) FROM executions WHERE sequence = 1")
+    for place in range(1, length + 1, 37):
+        letter = f"char((unicode(substr(body, {place}, 1)) + 1) % 128)"
+        changed = f"substr(body, 1, {place - 1}) || {letter} || substr(body, {place} + 1)"
+        folder = await recorded(tmp_path / str(place), num_jobs=1)
+        tamper(folder, "DROP INDEX executions_by_step", f"UPDATE executions SET body = {changed} WHERE sequence = 1")
+        assert "changed" in kinds(folder), place
+
+
+async def test_a_record_that_was_exchanged_together_with_its_hash_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    forge(tmp_path, 3, lambda body: body.update(denied=9))
+    assert kinds(tmp_path) == {"chain"}
+
+
+async def test_a_column_that_misleads_a_query_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    tamper(tmp_path, "UPDATE executions SET status = 'timeout' WHERE sequence = 2")
+    assert kinds(tmp_path) == {"changed"}
+
+
+async def test_a_changed_text_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    tamper(tmp_path, "UPDATE blobs SET content = x'41' WHERE sha256 = (SELECT sha256 FROM blobs LIMIT 1)")
+    assert kinds(tmp_path) == {"text"}
+
+
+async def test_a_text_that_is_gone_and_one_that_nobody_names_are_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    tamper(tmp_path, "DELETE FROM blobs WHERE sha256 = (SELECT sha256 FROM blobs LIMIT 1)")
+    [gone] = verified(tmp_path).findings
+    assert "is gone" in gone.text
+    tamper(tmp_path, f"INSERT INTO blobs VALUES ('{digest(b'smuggled')}', CAST('smuggled' AS BLOB))")
+    assert any("no record names" in finding.text for finding in verified(tmp_path).findings)
+
+
+async def test_a_deleted_record_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    tamper(tmp_path, "DELETE FROM executions WHERE sequence = 3")
+    assert {"missing", "chain"} <= kinds(tmp_path)
+
+
+async def test_a_deleted_record_is_found_when_the_numbers_are_closed_up(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    tamper(
+        tmp_path,
+        "DELETE FROM executions WHERE sequence = 3",
+        *(f"UPDATE executions SET sequence = {number - 1} WHERE sequence = {number}" for number in range(4, 8)),
+    )
+    assert {"order", "chain", "anchor"} <= kinds(tmp_path)
+
+
+async def test_an_inserted_record_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    shift = (f"UPDATE executions SET sequence = {number + 1} WHERE sequence = {number}" for number in range(7, 2, -1))
+    copy = "INSERT INTO executions SELECT 3, hash, body, kind, step, purpose, status FROM executions WHERE sequence = 2"
+    tamper(tmp_path, *shift, copy)
+    assert {"order", "chain"} <= kinds(tmp_path)
+
+
+async def test_exchanged_places_are_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    moves = ((2, 99), (4, 2), (99, 4))
+    tamper(tmp_path, *(f"UPDATE executions SET sequence = {to} WHERE sequence = {of}" for of, to in moves))
+    assert {"order", "chain"} <= kinds(tmp_path)
+
+
+async def test_a_cut_off_end_is_found_by_the_anchor_and_only_by_it(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    gone = ("def f(x): return 5", canonical(["'5'"]), "'5'")
+    names = ", ".join(f"'{digest(text.encode())}'" for text in gone)
+    tamper(tmp_path, "DELETE FROM executions WHERE sequence >= 6", f"DELETE FROM blobs WHERE sha256 IN ({names})")
+    assert verify(tmp_path / "run.db", None).findings == ()
+    [finding] = verified(tmp_path).findings
+    assert (finding.kind, finding.text) == ("anchor", "the anchor of step 3 (line 1) tells of 8 records; 6 are left")
+
+
+async def test_a_log_that_was_written_anew_is_found_by_the_anchor(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    forge(tmp_path, 7, lambda body: body.update(after_step=2))
+    assert verify(tmp_path / "run.db", None).findings == ()
+    assert kinds(tmp_path) == {"anchor"}
+
+
+async def test_a_repeated_number_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    tamper(
+        tmp_path,
+        "CREATE TABLE copied AS SELECT * FROM executions",
+        "INSERT INTO copied SELECT * FROM copied WHERE sequence = 4",
+        "DROP TABLE executions",
+        "ALTER TABLE copied RENAME TO executions",
+    )
+    assert {"duplicate", "schema"} <= kinds(tmp_path)
+
+
+async def test_a_record_of_another_run_is_found(tmp_path: Path) -> None:
+    mine, other = await recorded(tmp_path / "mine"), await recorded(tmp_path / "other")
+    tamper(
+        mine,
+        f"ATTACH '{other}/run.db' AS foreign_run",
+        "DELETE FROM executions WHERE sequence = 4",
+        "INSERT INTO executions SELECT * FROM foreign_run.executions WHERE sequence = 4",
+    )
+    assert {"foreign", "chain"} <= kinds(mine)
+
+
+async def test_another_run_in_place_of_this_one_is_found_by_the_anchor(tmp_path: Path) -> None:
+    mine, other = await recorded(tmp_path / "mine"), await recorded(tmp_path / "other")
+    (mine / "run.db").write_bytes((other / "run.db").read_bytes())
+    assert kinds(mine) == {"anchor"}
+
+
+async def test_dropped_and_weakened_guards_are_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "run.db")) as attacker:
+        attacker.execute("DROP TRIGGER blobs_no_update")
+        attacker.execute("DROP TRIGGER executions_no_delete")
+        attacker.execute("CREATE TRIGGER executions_no_delete BEFORE DELETE ON executions BEGIN SELECT 1; END")
+    assert {finding.text for finding in verified(tmp_path).findings} == {
+        "TRIGGER blobs_no_update is missing",
+        "executions_no_delete is defined otherwise than it was",
+    }
+
+
+async def test_a_file_with_a_destroyed_page_gives_findings_and_no_traceback(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    content = bytearray((tmp_path / "run.db").read_bytes())
+    content[8192:12288] = b"\xff" * 4096
+    (tmp_path / "run.db").write_bytes(content)
+    assert verified(tmp_path).findings
+
+
+def test_no_file_and_no_database_are_said_in_words(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match="there is no audit log"):
+        verify(tmp_path / "run.db", None)
+    (tmp_path / "run.db").write_bytes(b"no database at all" * 100)
+    with pytest.raises(AuditError, match="no SQLite database"):
+        verify(tmp_path / "run.db", None)
+
+
+async def test_a_torn_anchor_is_passed_over_and_replaced_a_forged_one_is_found(tmp_path: Path) -> None:
+    await recorded(tmp_path)
+    anchors = tmp_path / "anchors.jsonl"
+    with anchors.open("ab") as file:
+        file.write(b'{"count":')
+    assert verified(tmp_path).findings == ()
+    await recorded(tmp_path, num_jobs=1)
+    assert (verified(tmp_path).num_anchors, verified(tmp_path).findings) == (2, ())
+    anchors.write_bytes(anchors.read_bytes() + b"[]\n")
+    assert kinds(tmp_path) == {"anchor"}
+
+
+# a full disk
+
+
+async def test_a_full_disk_stops_the_run_loses_nothing_and_the_log_goes_on_once_there_is_room(tmp_path: Path) -> None:
+    connection = sqlite3.connect(tmp_path / "run.db", check_same_thread=False)
+    with closing(AuditLog(connection, tmp_path / "anchors.jsonl")) as log:
+        audited = Audited(EchoExecutor(), log, Label("solve"))
+        [(pages,)] = connection.execute("PRAGMA page_count")
+        connection.execute(f"PRAGMA max_page_count = {pages + 8}")
+        filling = [audited.run([Job(f"{number}" * 500, ("1",))]) for number in range(100)]
+        with pytest.raises(AuditError, match=r"the disk is full\. Free some space, then go on with --resume"):
+            await all_of(filling)
+        written = log.head.num_records
+        assert verified(tmp_path).findings == ()
+        connection.execute("PRAGMA max_page_count = 100000")
+        await audited.run([Job("p", ("1",))])
+    found = verified(tmp_path)
+    assert (found.head.num_records, found.findings) == (written + 1, ())
+
+
+WRITER = """
+import asyncio, sys
+from pathlib import Path
+from sandbox.audit import Audited, AuditLog, Label
+from sandbox.types import Job
+from tests.sandbox.audit.test_log import EchoExecutor
+
+async def run():
+    audited = Audited(EchoExecutor(), AuditLog.open(Path(sys.argv[1])), Label("solve"))
+    number = 0
+    while True:
+        await asyncio.gather(*(audited.run([Job(f"{number} {job}", ("1",))]) for job in range(5)))
+        number += 5
+        print(number, flush=True)
+
+asyncio.run(run())
+"""
+
+
+def test_what_a_killed_process_was_given_is_on_record_and_the_chain_is_whole(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "run.db")], stdout=subprocess.PIPE, text=True, cwd=ROOT
+    ) as writer:
+        assert writer.stdout is not None
+        while (returned := int(writer.stdout.readline())) < 50:
+            pass
+        writer.kill()
+    assert verified(tmp_path).head.num_records > returned
+    assert verified(tmp_path).findings == ()
+
+
+def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
+    open_log(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute("UPDATE audit_schema SET version = 99")
+        connection.commit()
+    with pytest.raises(AuditError, match="schema 99"):
+        open_log(tmp_path)
+
+
+async def test_a_log_whose_writer_is_alone_with_it_can_be_read_afterwards_and_says_so_before(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    with closing(AuditLog.open(path, alone=True)) as log:
+        await log.append([Event("resumed", {"after_step": 1})])
+        log.anchor(1)
+        reads: list[Callable[[Path], object]] = [AuditReader.open, lambda file: verify(file, None)]
+        for read in reads:
+            with pytest.raises(AuditError, match="when the run has ended"):
+                read(path)
+    assert verified(tmp_path).findings == ()

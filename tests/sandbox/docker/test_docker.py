@@ -1,0 +1,147 @@
+# ruff: noqa: E501  (programs read better on one line)
+"""What the Docker executor does around the programs: its containers' settings, deaths and leftovers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any, cast
+
+import docker
+import pytest
+
+from sandbox import DockerExecutor, EngineUnavailable, ImageMissing, Job, Limits, SandboxError
+from sandbox.docker import image
+from sandbox.docker.engine import connect
+from sandbox.docker.executor import OWNER_LABEL, remove_orphans
+from sandbox.host import seccomp
+from sandbox.host.container import owner
+
+ADD = "def f(x): return x + 1"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def built() -> None:
+    image.ensure()
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    client = connect()
+    yield client
+    client.close()
+
+
+def own_containers(client: docker.DockerClient, label: str) -> list[Any]:
+    return client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={label}"}, ignore_removed=True)
+
+
+def test_a_container_killed_in_the_middle_of_a_batch_loses_no_job(client: docker.DockerClient) -> None:
+    async def scenario() -> list[str]:
+        async with DockerExecutor(image.require(image.DEFAULT_NAME)) as executor:
+            before = {container.id for container in own_containers(client, owner())}
+            batch = [
+                Job("import time\ndef f(x):\n time.sleep(0.05)\n return x", (str(i),), seed_slot=i % 2)
+                for i in range(30)
+            ]
+            running = asyncio.create_task(executor.run(batch))
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(lambda: [container.kill() for container in own_containers(client, owner())])
+            executions = await running
+            after = {container.id for container in own_containers(client, owner())}
+            assert before - after
+            return [execution.results[0].value for execution in executions]
+
+    assert asyncio.run(scenario()) == [str(i) for i in range(30)]
+
+
+def test_containers_are_locked_down_and_gone_afterwards(client: docker.DockerClient) -> None:
+    async def scenario() -> list[dict[str, Any]]:
+        async with DockerExecutor(image.require(image.DEFAULT_NAME)):
+            mine = own_containers(client, owner())
+            return [cast(dict[str, Any], container.attrs) for container in mine]
+
+    known = {container.id for container in own_containers(client, owner())}
+    described = [attrs for attrs in asyncio.run(scenario()) if attrs["Id"] not in known]
+    assert len(described) == 2
+    assert len({attrs["Config"]["User"] for attrs in described}) == 2
+    assert len({str(sorted(attrs["Config"]["Env"])) for attrs in described}) == 2
+    for attrs in described:
+        settings = attrs["HostConfig"]
+        assert settings["NetworkMode"] == "none"
+        assert settings["ReadonlyRootfs"]
+        assert settings["CapDrop"] == ["ALL"]
+        assert settings["SecurityOpt"] == ["no-new-privileges", f"seccomp={seccomp.docker_profile()}"]
+        assert settings["Memory"] == settings["MemorySwap"] > 0
+        assert [limit["Hard"] for limit in settings["Ulimits"] if limit["Name"] == "core"] == [0]
+        assert settings["PidsLimit"] > 0
+        assert settings["NanoCpus"] > 0
+        assert not settings["Binds"]
+        assert not settings["Privileged"]
+    left = {container.id for container in own_containers(client, owner())}
+    assert not left & {attrs["Id"] for attrs in described}
+
+
+def test_containers_end_with_the_process_that_owns_them(client: docker.DockerClient) -> None:
+    program = (
+        "import asyncio, os\nfrom sandbox import DockerExecutor\nfrom sandbox.host.container import owner\n"
+        "async def main():\n await DockerExecutor().__aenter__()\n print(owner(), flush=True)\n os._exit(1)\nasyncio.run(main())"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    label = told.stdout.strip()
+    assert label, told.stderr
+    for _ in range(50):
+        if not own_containers(client, label):
+            return
+        asyncio.run(asyncio.sleep(0.1))
+    pytest.fail("containers outlived their owner")
+
+
+def test_orphans_of_dead_owners_are_removed_and_others_left(client: docker.DockerClient) -> None:
+    boot, namespace, pid = owner().split(":")
+    labels = [f"{boot}:{namespace}:4194999", f"{boot}:{namespace}:{pid}", f"other:{namespace}:4194999"]
+    made = [
+        client.containers.create(image.require(image.DEFAULT_NAME), labels={OWNER_LABEL: label}) for label in labels
+    ]
+    try:
+        remove_orphans(client)
+        left = {container.id for container in client.containers.list(all=True, ignore_removed=True)}
+        assert [container.id in left for container in made] == [False, True, True]
+    finally:
+        for container in made[1:]:
+            container.remove(force=True)
+
+
+@pytest.mark.parametrize("limits", [Limits(memory_mib=100_000), Limits(processes=5000)])
+def test_a_job_that_asks_for_more_than_the_containers_have_is_our_fault(limits: Limits) -> None:
+    async def scenario() -> None:
+        async with DockerExecutor(image.require(image.DEFAULT_NAME)) as executor:
+            await executor.run([Job(ADD, ("1",), limits=limits)])
+
+    with pytest.raises(SandboxError, match="more than the containers have"):
+        asyncio.run(scenario())
+
+
+def test_a_missing_image_is_told_with_what_to_do() -> None:
+    async def scenario() -> None:
+        async with DockerExecutor("azr-no-such-image:latest"):
+            pass
+
+    with pytest.raises(ImageMissing, match="azr image build"):
+        asyncio.run(scenario())
+
+
+@pytest.mark.filterwarnings("ignore:.*:pytest.PytestUnraisableExceptionWarning")
+def test_a_missing_engine_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
+    with pytest.raises(EngineUnavailable, match="Start one"):
+        connect()
+    gc.collect()  # the SDK leaves its socket open when nobody answers
+
+
+def test_importing_the_package_does_not_import_the_docker_sdk() -> None:
+    program = "import sys, sandbox; sys.exit('docker' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

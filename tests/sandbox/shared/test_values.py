@@ -1,0 +1,404 @@
+# ruff: noqa: E501  (tables read better with a case a line)
+"""Canonical values: what is written can be read, what is read is only a value, and nothing hostile costs much."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import enum
+import fractions
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sandbox.shared.tokens import is_parameter_name
+from sandbox.shared.values import (
+    Arguments,
+    NotAValue,
+    NotCanonical,
+    TooLarge,
+    arguments_text,
+    decode,
+    decode_arguments,
+    encode,
+    same,
+)
+
+ZONES = st.timedeltas(datetime.timedelta(hours=-23), datetime.timedelta(hours=23)).map(datetime.timezone)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers()
+    | st.text(st.characters())
+    | st.text(st.sampled_from("'\"\\\n\r\0\ud800é\U0001f600{n"))
+    | st.binary()
+    | st.fractions()
+    | st.decimals(allow_nan=False)
+    | st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 3))
+    | st.dates()
+    | st.times(timezones=st.none() | ZONES)
+    | st.datetimes(timezones=st.none() | ZONES)
+    | st.timedeltas()
+    | ZONES
+)
+HASHABLE = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3).map(tuple) | st.frozensets(inner, max_size=3), max_leaves=6
+)
+
+
+def rows(*values: Any) -> list[Any]:
+    """A table of cases; the checker need not work out the union of all their types."""
+    return list(values)
+
+
+def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    mappings = st.dictionaries(HASHABLE, inner, max_size=3)
+    return (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.sets(HASHABLE, max_size=4)
+        | mappings
+        | mappings.map(collections.OrderedDict)
+        | mappings.map(lambda entries: collections.defaultdict(list, entries))
+        | st.dictionaries(HASHABLE, st.integers(1, 9), max_size=3).map(collections.Counter)
+        | st.builds(collections.deque, st.lists(inner, max_size=3), st.none() | st.integers(0, 5))
+    )
+
+
+VALUES = st.recursive(HASHABLE, _containers, max_leaves=12)
+NAMES = st.from_regex(r"[^\W\d]\w{0,4}", fullmatch=True).filter(is_parameter_name) | st.sampled_from(
+    ["nan", "b", "f", "match", "größe"]
+)
+ARGUMENTS = st.builds(Arguments, st.lists(VALUES, max_size=3).map(tuple), st.dictionaries(NAMES, VALUES, max_size=3))
+
+
+@given(VALUES)
+def test_what_is_encoded_decodes_to_the_same_value(value: Any) -> None:
+    assert same(decode(encode(value)), value, strict=True)
+
+
+@given(VALUES)
+def test_the_text_of_a_decoded_text_is_that_text(value: Any) -> None:
+    text = encode(value)
+    assert encode(decode(text)) == text
+    assert text.encode().decode() == text
+    assert "\n" not in text
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text() | st.binary(),
+                    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.tuples(inner), max_leaves=8))  # fmt: skip
+def test_plain_values_are_written_as_repr_shows_them(value: Any) -> None:
+    assert encode(value) == repr(value)
+
+
+@given(ARGUMENTS)
+def test_arguments_come_back_as_they_were(arguments: Arguments) -> None:
+    text = arguments_text(arguments)
+    read = decode_arguments(text)
+    assert same(read, arguments, strict=True)
+    assert list(read.keywords) == list(arguments.keywords)
+    assert arguments_text(read) == text
+
+
+@given(st.sets(st.integers() | st.text(), max_size=6))
+def test_the_text_of_a_set_does_not_depend_on_its_order(members: set[Any]) -> None:
+    backwards: set[Any] = set()
+    for member in reversed(list(members)):
+        backwards.add(member)
+    assert encode(backwards) == encode(members)
+
+
+@settings(max_examples=300)
+@given(st.text(st.sampled_from("[](){},:'\"\\0123456789.eEjxbrn -+*aTN_#\n"), max_size=24))
+def test_whatever_decodes_is_what_python_reads(text: str) -> None:
+    try:
+        value = decode(text)
+    except NotCanonical:
+        return
+    with_names: dict[str, Any] = {"nan": float("nan"), "inf": float("inf"), "__builtins__": {}}
+    assert same(eval(f"({text}\n)", with_names), value, strict=True)
+
+
+def _called_with(*positional: Any, **keywords: Any) -> Arguments:
+    return Arguments(positional, keywords)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.sampled_from(["x", "y", "T", "nan", "=", ",", "1", "'a'", "[", "]", "(", ")", "*", "\n", " "])).map(
+        "".join
+    )
+)
+def test_whatever_is_read_as_arguments_is_what_python_calls_with(text: str) -> None:
+    try:
+        arguments = decode_arguments(text)
+    except NotCanonical:
+        return
+    names: dict[str, Any] = {"nan": float("nan"), "called_with": _called_with, "__builtins__": {}}
+    assert same(eval(f"called_with({text}\n)", names), arguments, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    rows(
+        ("'a' \"b\"", "ab"), ("'''a\nb'''", "a\nb"), ('"""\'"""', "'"), (r"r'\d'", r"\d"), (r"'\x41\u00e9\101\
+'", "AéA"), ("b'\\xff'", b"\xff"), ("u'x'", "x"), ("1_000", 1000), ("0x_ff", 255), ("0b11", 3), ("0o17", 15),
+        ("1e5", 1e5), (".5", 0.5), ("1.", 1.0), ("-0.0", -0.0), ("- 3", -3), ("+3", 3), ("2j", 2j), ("(1-2j)", 1 - 2j),
+        ("(1)", 1), ("(1,)", (1,)), ("()", ()), ("1, 2", (1, 2)), ("[1,\n 2,\n]", [1, 2]), ("{}", {}), ("{1: 2,}", {1: 2}),
+        ("set()", set()), ("set([1])", {1}), ("frozenset({1})", frozenset({1})), ("float('inf')", float("inf")),
+        ("float('-Infinity')", float("-inf")), ("collections.Counter({'a': 2})", collections.Counter("aa")),
+        ("OrderedDict([('a', 1)])", collections.OrderedDict(a=1)), ("collections.OrderedDict()", collections.OrderedDict()),
+        ("defaultdict(<class 'int'>, {'a': 1})", {"a": 1}), ("defaultdict(int)", {}), ("deque([1], maxlen=2)", collections.deque([1], 2)),
+        ("Fraction(-1, 2)", fractions.Fraction(-1, 2)), ("Decimal('1.50')", decimal.Decimal("1.5")), ("range(3)", range(3)),
+        ("datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)", datetime.datetime(2020, 1, 2, tzinfo=datetime.timezone.utc)),
+        ("timedelta(hours=1)", datetime.timedelta(hours=1)), ("date(2020, 2, 29)", datetime.date(2020, 2, 29)),
+    ),
+)  # fmt: skip
+def test_ordinary_spellings_are_read(text: str, value: Any) -> None:
+    assert same(decode(text), value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "1 + 1", "9**9", "2 * 3", "'a' * 3", "not 1", "1 < 2", "x", "f(1)", "len([1])", "[x for x in y]", "lambda: 1", "a.b",
+        "__import__('os')", "1 if 1 else 2", "*[1]", "f'{1}'", "`1`", "1;2", "1 # one", "\\", "'a", "'''a", "'a\nb'", "(,)", "[,]", "[1 2]",
+        "[1", "]", "{1: 2, 3}", "{1, 2: 3}", "{[]: 1}", "{[1]}", "{{}}", "01", "1__0", "1_", "0x", "1e", "1a", "1.e", "0777", "--1", "-'a'", "-[1]", "1j+1",
+        "'\\N{DASH}'", "'\\x4'", "'\\ud8'", "'\\U00110000'", "b'é'", "b'a' 'b'", "ur'a'", "list(range(3))", "list('abc')", "sorted([1])", "dict(a=1)",
+        "Fraction('1/3')", "Fraction(1, 0)", "Fraction(0.5)", "Decimal('x')", "Decimal('sNaN')", "Decimal(0.1)", "range(0)(1)", "range(1, 2, 0)",
+        "range(1.0)", "float('1')", "float(b'1')", "complex('1')", "date(2020, 13, 1)", "date(b'abcd')", "datetime(b'0123456789')", "timedelta(days=10**10)",
+        "timezone(1)", "datetime.timezone.max", "Counter('aab')", "Counter(a=1)", "deque(maxlen=-1)", "deque([], wrong=1)", "True()", "nan()", "\u0661", "\uff4ean",
+    ],
+)  # fmt: skip
+def test_whatever_computes_or_is_no_value_is_refused(text: str) -> None:
+    with pytest.raises(NotCanonical):
+        decode(text)
+
+
+BOMBS: dict[str, Callable[[], str]] = {
+    "open brackets": lambda: "[" * 10**6,
+    "closed brackets": lambda: "[" * 10**5 + "]" * 10**5,
+    "braces": lambda: "{1:" * 10**5,
+    "signs": lambda: "-" * 10**5 + "1",
+    "digits": lambda: "9" * 10**5,
+    "hex digits": lambda: "0x" + "f" * 10**5,
+    "huge exponent": lambda: "Decimal('1e" + "9" * 1000 + "')",
+    "power": lambda: "9**9**9",
+    "calls": lambda: "frozenset(" * 10**4,
+    "unclosed quotes": lambda: "'" * 99_999,
+    "backslashes": lambda: "'" + "\\" * 99_999,
+    "triple quotes": lambda: "'''" + "'' " * 30_000,
+    "colliding members": lambda: "{" + ",".join(str(i * (2**61 - 1)) for i in range(9000)) + "}",
+    "colliding keys": lambda: "{" + ",".join(f"{i * (2**61 - 1)}:0" for i in range(9000)) + "}",
+    "colliding pairs": lambda: "dict([" + ",".join(f"({i * (2**61 - 1)},0)" for i in range(9000)) + "])",
+    "too long": lambda: "1," * 10**6,
+    "a long name": lambda: "a" * 10**5 + " " * 10**5,
+    "names": lambda: ",".join(f"a{i}=1" for i in range(20_000)) + ",a7=1",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused_at_once(name: str) -> None:
+    text = BOMBS[name]()
+    started = time.process_time()
+    with pytest.raises(NotCanonical):
+        decode(text)
+    with pytest.raises(NotCanonical):
+        decode_arguments(text, arithmetic=True)
+    assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize(
+    ("text", "positional"),
+    rows(
+        ("[0] * 50", ([0] * 50,)), ("'a' + 'b', 3", ("ab", 3)), ("2 * 3 + 4", (10,)), ("[1] + [2] * 2,", ([1, 2, 2],)), ("", ()),
+        ("-1 + 2j", (-1 + 2j,)), ("3 * (1, 2)", ((1, 2, 1, 2, 1, 2),)), ("b'a' * 2", (b"aa",)), ("[] * -3", ([],)), ("(1 + 1) * 2.5", (5.0,)),
+    ),
+)  # fmt: skip
+def test_answers_may_add_and_multiply(text: str, positional: tuple[Any, ...]) -> None:
+    assert decode_arguments(text, arithmetic=True) == Arguments(positional, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [
+        ("x=1", "x=1"), (" x = [1] , ", "x=[1]"), ("[3,1], b=2", "[3, 1], b=2"), ("b=1, a=2", "b=1, a=2"), ("a\n=\n1", "a=1"), ("_=1", "_=1"),
+        ("nan=nan", "nan=nan"), ("b=b'1'", "b=b'1'"), ("größe=1", "größe=1"), ("match=1, type=2", "match=1, type=2"), ("x=-1", "x=-1"),
+    ],
+)  # fmt: skip
+def test_keywords_follow_positional_arguments_in_the_order_written(text: str, canonical: str) -> None:
+    assert arguments_text(decode_arguments(text)) == canonical
+
+
+def test_a_keyword_argument_may_add_and_multiply() -> None:
+    assert decode_arguments("1, x=[0] * 2 + [1]", arithmetic=True) == Arguments((1,), {"x": [0, 0, 1]})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x=", "=1", "x==1", "x:=1", "x=1, 2", "x=1, x=2", "x=1 y=2", "x=y", "x=y=1", "1=2", "'x'=1", "a.b=1", "x[0]=1", "(x)=1", "(x=1)", "[x=1]",
+        "None=1", "True=1", "class=1", "lambda=1", "*x=1", "**{'x': 1}", "*[1]", "x=1); import os; (", "x=1) or (2", "x=1 #", "x=1; y=2", "x=1\ny=2",
+        "x=f(y=1)", "x=1,,", ",x=1", "\u017f=1", "x\u0661", "\u0661x=1", "x\\\n=1", "x+=1", "timedelta(hours=1, hours=2)",
+    ],
+)  # fmt: skip
+def test_no_other_argument_list_is_read(text: str) -> None:
+    for arithmetic in (False, True):
+        with pytest.raises(NotCanonical):
+            decode_arguments(text, arithmetic=arithmetic)
+
+
+def test_a_value_has_no_keywords() -> None:
+    with pytest.raises(NotCanonical):
+        decode("x=1")
+
+
+class _Name(str):
+    def isidentifier(self) -> bool:
+        raise AssertionError("never called")
+
+
+@pytest.mark.parametrize("name", ["", "a b", "1", "class", "None", "a=1, b", "x\n", "\u017f", "\ud800", _Name("x")])
+def test_what_is_no_name_is_written_as_no_keyword(name: str) -> None:
+    with pytest.raises(NotAValue):
+        arguments_text(Arguments((), {name: 1}))
+
+
+def test_names_of_keywords_count_towards_the_bound() -> None:
+    with pytest.raises(TooLarge):
+        arguments_text(Arguments((), {"a" * 60: 1}), max_bytes=60)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "python", "strict"),
+    [
+        ("a=1, b=2", "b=2, a=1", True, True), ("1, a=2", "1.0, a=2", True, False), ("a=1", "a=1.0", True, False), ("a=nan", "a=nan", True, True),
+        ("a=1", "a=2", False, False), ("a=1", "b=1", False, False), ("1", "a=1", False, False), ("a=1", "", False, False), ("a=1", "a=1, b=1", False, False),
+    ],
+)  # fmt: skip
+def test_arguments_are_the_same_in_both_parts(left: str, right: str, python: bool, strict: bool) -> None:
+    one, other = decode_arguments(left), decode_arguments(right)
+    assert same(one, other) is same(other, one) is python
+    assert same(one, other, strict=True) is strict
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "'a' * 10**11", "'a' * 99999999999", "[[0] * 1000] * 1000 * 1000", "9" * 4000 + " * " + "9" * 4000, "[1] - [1]", "2 - 1", "[1] + (1,)",
+        "'a' + 1", "{1} + {2}", "[1] * 1.5", "[1] * True", "1 / 2", "[1] * [1]", "'%s' % 1", "1 + ", "* 2", "+".join(["'" + "a" * 99 + "' * 9999"] * 99),
+    ],
+)  # fmt: skip
+def test_arithmetic_is_bounded_and_of_two_kinds_only(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(NotCanonical):
+        decode_arguments(text, arithmetic=True)
+    assert time.process_time() - started < 20
+
+
+class _Equal:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "42"
+
+
+class _Int(int):
+    def __repr__(self) -> str:
+        raise AssertionError("never called")
+
+
+class _List(list[Any]):
+    def __iter__(self) -> Any:
+        raise AssertionError("never called")
+
+
+class _Colour(enum.IntEnum):
+    RED = 1
+
+
+class _Point(NamedTuple):
+    x: int
+    y: int
+
+
+class _Zone(datetime.tzinfo):
+    def utcoffset(self, dt: datetime.datetime | None) -> datetime.timedelta:
+        raise AssertionError("never called")
+
+
+@pytest.mark.parametrize(
+    "value",
+    rows(_Equal(), _Int(1), [_Int(1)], {_Int(1): 1}, _List(), _Colour.RED, object, len, ..., bytearray(), NotImplemented,
+     datetime.datetime(2020, 1, 1, tzinfo=_Zone()), decimal.Decimal("sNaN"), memoryview(b""), iter([]), {}.keys()),
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_objects_of_other_types_are_no_values(value: Any) -> None:
+    with pytest.raises(NotAValue):
+        encode(value)
+
+
+def test_a_namedtuple_is_its_tuple() -> None:
+    assert encode(_Point(1, 2)) == "(1, 2)"
+
+
+def test_self_reference_is_no_value() -> None:
+    knot: list[Any] = []
+    knot.append({"again": (knot,)})
+    with pytest.raises(NotAValue):
+        encode(knot)
+
+
+def test_shared_parts_do_not_cost_what_their_text_would() -> None:
+    value: list[Any] = []
+    for _ in range(60):
+        value = [value, value]
+    with pytest.raises(TooLarge):
+        encode(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["é" * 40, "a" * 99, b"a" * 99, [1] * 40, 10**90, {"a" * 90}, frozenset(range(40)), 1 << 20000], ids=type
+)
+def test_the_bound_is_in_bytes_of_text(value: Any) -> None:
+    with pytest.raises(TooLarge):
+        encode(value, max_bytes=60)
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "python", "strict"),
+    rows(
+        (1, 1.0, True, False), (True, 1, True, False), ([1, 2], [1, 2], True, True), ([1], (1,), False, False), (NAN, NAN, True, True),
+        ([NAN], [NAN], True, True), ({NAN}, {float("nan")}, True, True), ({1: NAN}, {1: float("nan")}, True, True), ((1, {NAN: 1}), (1, {NAN: 1}), True, True),
+        ({1, 2}, {2, 1}, True, True), ({1}, frozenset({1}), True, False), ({1: 2, 3: 4}, {3: 4, 1: 2}, True, True), ({1: 2}, {1: 3}, False, False),
+        ({1: 2}, {True: 2.0}, True, False), ({(1, 2)}, {(1.0, 2)}, True, False), ([1], [1, 2], False, False), ("a", b"a", False, False),
+        (collections.OrderedDict(a=1), {"a": 1}, True, False), (collections.OrderedDict(a=1, b=2), collections.OrderedDict(b=2, a=1), False, False),
+        (collections.Counter(a=1, b=0), collections.Counter(a=1), True, True), (fractions.Fraction(1, 2), 0.5, True, False),
+        (collections.deque([1], 2), collections.deque([1]), True, False), (decimal.Decimal("NaN"), decimal.Decimal("NaN"), True, True),
+        (range(0), range(5, 5), True, True), (None, 0, False, False), ({1, 2}, {1, 3}, False, False), (-0.0, 0.0, True, True),
+        ({NAN, float("nan")}, {NAN}, False, False),
+    ),
+)  # fmt: skip
+def test_same_is_pythons_equality_with_nan_equal_to_nan(left: Any, right: Any, python: bool, strict: bool) -> None:
+    assert same(left, right) is same(right, left) is python
+    assert same(left, right, strict=True) is strict
+
+
+@given(VALUES, VALUES)
+def test_values_of_one_text_are_the_same_and_of_two_are_not_strictly(left: Any, right: Any) -> None:
+    if encode(left) == encode(right):
+        assert same(left, right, strict=True)
