@@ -1,4 +1,4 @@
-"""An audit log as JSON lines or Parquet, for other people's tools."""
+"""An audit log as JSON lines or Parquet, for other tools."""
 
 from __future__ import annotations
 
@@ -11,44 +11,43 @@ from types import ModuleType
 from typing import Any
 
 from azr.audit.listing import inputs_of, when
-from azr.audit.reader import RunReader, RunTexts
 from azr.errors import RunError
 from azr.runs.files import disk_faults
-from sandbox.audit.reading import hash_of, text_of
+from sandbox.audit.reader import AuditReader, Texts, hash_of, text_of
 from sandbox.audit.records import Body
 
 Import = Callable[[str], ModuleType]
 _CHUNK_ROWS = 1000
 
 TEXTS = (
-    "hash", "previous", "run", "chain", "kind", "time", "purpose", "task_type", "policy_version", "status",
+    "hash", "previous", "run", "kind", "time", "purpose", "task_type", "policy_version", "status",
     "program_sha256", "program", "entry", "limits", "isolation", "failure",
 )  # fmt: skip
 LISTS = ("inputs", "statuses", "canonical_inputs", "values", "value_sha256", "errors")
-WHOLE = ("sequence", "step", "seed_slot", "output_bytes", "kept_bytes", "denied", "begun_ns", "ended_ns")
-REAL = ("wall_s", "cpu_s", "peak_memory_mib")
-TRUTHS = ("together", "is_repeatable")
+INTEGERS = ("sequence", "step", "seed_slot", "output_bytes", "kept_bytes", "denied", "begun_ns", "ended_ns")
+FLOATS = ("wall_s", "cpu_s", "peak_memory_mib")
+BOOLEANS = ("together", "is_repeatable")
 
 
-def rows(reader: RunReader) -> Iterator[dict[str, Any]]:
+def rows(reader: AuditReader) -> Iterator[dict[str, Any]]:
     """Every record with its texts in place of their hashes."""
     texts = reader.texts()
     for body in reader.records():
         if body.get("sequence", 0) % _CHUNK_ROWS == 0:
-            texts = reader.texts()  # a long run's texts would fill the memory
+            texts = reader.texts()  # the texts of a long run would fill the memory
         yield _row(reader, body, texts)
 
 
-def _row(reader: RunReader, body: Body, texts: RunTexts) -> dict[str, Any]:
+def _row(reader: AuditReader, body: Body, texts: Texts) -> dict[str, Any]:
     results: list[Body] = body.get("results", [])
     clock = body.get("time", {})
     named = {name: texts[str(body.get(name, ""))] for name in ("program", "isolation")}
     named |= {name: text_of(body.get(name, ""), texts) for name in ("entry", "failure")}
-    plain = {name: body.get(name) for name in (*TEXTS, *WHOLE, *REAL, "together") if name not in named}
+    plain = {name: body.get(name) for name in (*TEXTS, *INTEGERS, *FLOATS, "together") if name not in named}
     return {
         **plain,
         **named,
-        "hash": reader.hash(body),
+        "hash": reader.hash(int(body.get("sequence", -1))),
         "time": when(body),
         "begun_ns": clock.get("begun_monotonic_ns"),
         "ended_ns": clock.get("ended_monotonic_ns"),
@@ -64,8 +63,8 @@ def _row(reader: RunReader, body: Body, texts: RunTexts) -> dict[str, Any]:
     }
 
 
-def write_jsonl(reader: RunReader, target: Path) -> int:
-    """One ASCII line a record: hostile text is escaped. Returns their number; the file appears when it is whole."""
+def write_jsonl(reader: AuditReader, target: Path) -> int:
+    """One ASCII line per record; returns how many. The file appears once it is complete."""
     count = 0
     partial = target.with_name(f"{target.name}.partial")
     with disk_faults(f"write {target}"):
@@ -77,11 +76,11 @@ def write_jsonl(reader: RunReader, target: Path) -> int:
     return count
 
 
-def write_parquet(reader: RunReader, target: Path, *, import_module: Import = importlib.import_module) -> int:
-    """A table with typed columns; a lone surrogate, which Parquet cannot hold, is written as its escape.
+def write_parquet(reader: AuditReader, target: Path, *, import_module: Import = importlib.import_module) -> int:
+    """A table with typed columns; returns the number of rows. Lone surrogates, which Parquet cannot hold, are escaped.
 
     Raises:
-        RunError: pyarrow is not installed, or the disk refuses.
+        RunError: pyarrow is not installed, or the file cannot be written.
     """
     try:
         arrow: Any = import_module("pyarrow")
@@ -90,8 +89,8 @@ def write_parquet(reader: RunReader, target: Path, *, import_module: Import = im
         raise RunError("Parquet needs the package pyarrow: pip install 'azr[parquet]', or --format jsonl") from error
     text, count = arrow.string(), 0
     kinds = {**dict.fromkeys(TEXTS, text), **dict.fromkeys(LISTS, arrow.list_(text))}
-    kinds |= {**dict.fromkeys(WHOLE, arrow.int64()), **dict.fromkeys(REAL, arrow.float64())}
-    schema = arrow.schema(list({**kinds, **dict.fromkeys(TRUTHS, arrow.bool_())}.items()))
+    kinds |= {**dict.fromkeys(INTEGERS, arrow.int64()), **dict.fromkeys(FLOATS, arrow.float64())}
+    schema = arrow.schema(list({**kinds, **dict.fromkeys(BOOLEANS, arrow.bool_())}.items()))
     partial = target.with_name(f"{target.name}.partial")
     remaining = rows(reader)
     with disk_faults(f"write {target}"):

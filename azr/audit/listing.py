@@ -1,6 +1,6 @@
-"""What a person sees of an audit log.
+"""How records are shown in the terminal.
 
-Every text of a model is shown escaped: it can neither move the cursor, nor colour the screen, nor forge a line.
+Model text is always escaped: it cannot move the cursor, colour the screen or forge a line.
 """
 
 from __future__ import annotations
@@ -16,37 +16,36 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from azr.audit.reader import RunReader, RunTexts, identifier
 from azr.runs.printable import printable
-from sandbox.audit.reading import hash_of, named_blobs, text_of, texts_in_place
+from sandbox.audit.reader import AuditReader, Texts, hash_of, inline_texts, named_blobs, text_of
 from sandbox.audit.records import Body
 
 _PREVIEW_CHARS = 60
 _LEAST_CHARS = 8
 _SHOWN_CHARS = 20_000
-"""Of one line of a program or value."""
+"""Of each line of a program or value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which records; an empty filter lets all pass."""
+    """Which records to list; an empty filter selects all."""
 
     status: str = ""
     purpose: str = ""
     task_type: str = ""
     step: int | None = None
     program: str = ""
-    """How the program's hash begins."""
+    """Prefix of the program's hash."""
     text: str = ""
-    """What occurs in the program, an input, a value or an error."""
+    """Substring of the program, an input, a value or an error."""
 
 
-def chosen(reader: RunReader, filters: Filters, limit: int) -> list[Body]:
-    """The newest records that pass, the newest one last; events only where nothing is asked for."""
-    return list(deque(_passing(reader, filters), maxlen=limit or None))
+def chosen(reader: AuditReader, filters: Filters, limit: int) -> list[Body]:
+    """The newest `limit` records that match, the newest one last; 0 is no limit."""
+    return list(deque(_matching(reader, filters), maxlen=limit or None))
 
 
-def _passing(reader: RunReader, filters: Filters) -> Iterator[Body]:
+def _matching(reader: AuditReader, filters: Filters) -> Iterator[Body]:
     asked: dict[str, int | str] = {"status": filters.status, "purpose": filters.purpose}
     asked = {name: value for name, value in asked.items() if value}
     if filters.step is not None:
@@ -63,11 +62,11 @@ def _passing(reader: RunReader, filters: Filters) -> Iterator[Body]:
 
 
 def _holds(body: Body, text: str) -> bool:
-    return any(text in one for one in texts_in_place(body))
+    return any(text in one for one in inline_texts(body))
 
 
-def list_table(bodies: list[Body], texts: RunTexts, width: int) -> Table:
-    """One line a record, `width` columns or as many as the fixed ones take."""
+def list_table(bodies: list[Body], texts: Texts, width: int) -> Table:
+    """One line per record, `width` characters wide if the fixed columns leave enough room."""
     headers = ("id", "step", "purpose", "task type", "status", "ms", "program", "inputs", "gave")
     lines = [_cells(list_row(body, texts)) for body in bodies]
     widest = [max(len(line[place]) for line in (headers, *lines)) for place in range(len(headers))]
@@ -89,11 +88,11 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [printable(str(cell), _PREVIEW_CHARS) for cell in (*plain, *texts)]
 
 
-def list_row(body: Body, texts: RunTexts) -> dict[str, Any]:
-    """What the list says of a record."""
+def list_row(body: Body, texts: Texts) -> dict[str, Any]:
+    """One line of `azr audit list --json`."""
     is_event = "program" not in body
     return {
-        "id": identifier(body) if "chain" in body else body.get("sequence"),
+        "id": body.get("sequence"),
         "time": when(body),
         "step": body.get("step", ""),
         "purpose": body.get("purpose", body.get("kind", "")),
@@ -107,34 +106,34 @@ def list_row(body: Body, texts: RunTexts) -> dict[str, Any]:
 
 
 def _event(body: Body) -> str:
-    known = {"genesis": "run", "joined": "worker", "lost": "worker"}.get(str(body.get("kind")), "after_step")
+    known = "run" if body.get("kind") == "genesis" else "after_step"
     return f"{known} {body.get(known)}"
 
 
 def when(body: Body) -> str:
-    """The wall time at which the record's run began, in UTC."""
+    """When the execution began, in UTC; empty if the record does not say."""
     try:
         return datetime.fromtimestamp(body["time"]["begun_s"], timezone.utc).isoformat(timespec="milliseconds")
     except (KeyError, TypeError, ValueError, OverflowError):
         return ""
 
 
-def inputs_of(body: Body, texts: RunTexts) -> list[str]:
+def inputs_of(body: Body, texts: Texts) -> list[str]:
     """The argument lists that the program was called with."""
     return [text_of(kept, texts) for kept in body.get("inputs", [])]
 
 
-def _gave(body: Body, texts: RunTexts) -> str:
+def _gave(body: Body, texts: Texts) -> str:
     results = body.get("results", [])
     if not results:
         return text_of(body.get("failure", ""), texts)
     return "; ".join(text_of(result["value"], texts) or text_of(result["error"], texts) for result in results)
 
 
-def details(reader: RunReader, body: Body, texts: RunTexts) -> Iterator[Text]:
-    """Everything of one record, a line each; whatever a model wrote stands behind a margin."""
-    yield _field("id", identifier(body))
-    yield _field("hash", reader.hash(body))
+def details(reader: AuditReader, body: Body, texts: Texts) -> Iterator[Text]:
+    """All of one record, line by line; model text is shown behind line numbers."""
+    yield _field("id", body.get("sequence"))
+    yield _field("hash", reader.hash(int(body.get("sequence", -1))))
     yield _field("time", when(body))
     named = {"program", "inputs", "results", "forbidden", "isolation", "entry", "failure", "sequence"}
     for name in sorted(body.keys() - named):
@@ -146,30 +145,30 @@ def details(reader: RunReader, body: Body, texts: RunTexts) -> Iterator[Text]:
     for name in ("isolation", "forbidden"):
         yield _field(name, texts[str(body.get(name, ""))])
     yield _field("program", body["program"])
-    yield from _behind_margin(texts[body["program"]])
+    yield from _numbered(texts[body["program"]])
     results = body.get("results", [])
     for number, text in enumerate(inputs_of(body, texts)):
         yield Text(f"input {number}", style="bold")
-        yield from _behind_margin(text)
+        yield from _numbered(text)
         if number < len(results):
             yield from _outcome(results[number], texts)
 
 
-def _outcome(result: Body, texts: RunTexts) -> Iterator[Text]:
-    repeats = "" if result.get("is_repeatable", True) else ", another value when called again"
+def _outcome(result: Body, texts: Texts) -> Iterator[Text]:
+    repeats = "" if result.get("is_repeatable", True) else ", not repeatable: a second call gave another value"
     yield Text(printable(f"  gave {result['status']}{repeats}"))
     for name in ("input", "value", "error"):
         if result[name]:
             shown = "canonical input" if name == "input" else name
             yield Text(printable(f"  {shown} {hash_of(result[name])}"), style="dim")
-            yield from _behind_margin(text_of(result[name], texts))
+            yield from _numbered(text_of(result[name], texts))
 
 
 def _field(name: str, value: object) -> Text:
     return Text.assemble((f"{printable(name):<16}", "bold"), printable(str(value), _SHOWN_CHARS))
 
 
-def _behind_margin(text: str) -> Iterator[Text]:
-    """Numbered lines: one that a program forges stands behind a number as well."""
+def _numbered(text: str) -> Iterator[Text]:
+    """Numbered lines, so that a line that a program forges has a number too."""
     for number, line in enumerate(text.split("\n"), start=1):
         yield Text.assemble((f"{number:>6} | ", "dim"), printable(line, _SHOWN_CHARS))

@@ -1,4 +1,4 @@
-"""Runs recorded executions again and compares what they give with what is on record."""
+"""Runs recorded jobs again and compares the results with the record."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from azr.audit.reader import RunReader, RunTexts
-from sandbox.audit.reading import hash_of
+from sandbox.audit.reader import AuditReader, Texts, hash_of
 from sandbox.audit.records import Body
 from sandbox.types import Execution, Executor
 
@@ -17,33 +16,33 @@ from sandbox.types import Execution, Executor
 class Replayed:
     """One record, run again."""
 
-    identifier: str
+    sequence: int
     differences: tuple[str, ...]
-    """What it gave otherwise; empty when all is the same."""
+    """Differences from the record; empty if there are none."""
     isolation: tuple[str, ...]
-    """What stands between program and host otherwise than then."""
+    """Differences between the isolation then and now."""
 
 
-async def replay(reader: RunReader, identifiers: Sequence[str], executor: Executor) -> list[Replayed]:
+async def replay(reader: AuditReader, sequences: Sequence[int], executor: Executor) -> list[Replayed]:
     """Run the records' jobs under their recorded limits.
 
     Raises:
-        AuditError: a record is not there or is no execution.
+        AuditError: a record does not exist or is not an execution.
         SandboxError: the sandbox failed.
     """
     texts = reader.texts()
-    bodies = [reader.record(identifier) for identifier in identifiers]
+    bodies = [reader.record(sequence) for sequence in sequences]
     executions = await executor.run([reader.job(body, texts) for body in bodies])
     now = asdict(executor.isolation)
     return [
-        Replayed(identifier, tuple(_differences(body, again)), tuple(_changes(body, texts, now)))
-        for identifier, body, again in zip(identifiers, bodies, executions, strict=True)
+        Replayed(sequence, tuple(_differences(body, again)), tuple(_changes(body, texts, now)))
+        for sequence, body, again in zip(sequences, bodies, executions, strict=True)
     ]
 
 
 def _differences(body: Body, again: Execution) -> list[str]:
     if "results" not in body:
-        return [f"then the sandbox failed; now the status is {again.status}"]
+        return [f"the sandbox failed then, now status {again.status}"]
     found: list[str] = []
     if body["status"] != again.status:
         found.append(f"status {body['status']}, now {again.status}")
@@ -59,7 +58,7 @@ def _differences(body: Body, again: Execution) -> list[str]:
     return found
 
 
-def _changes(body: Body, texts: RunTexts, now: dict[str, Any]) -> list[str]:
+def _changes(body: Body, texts: Texts, now: dict[str, Any]) -> list[str]:
     then: Any = json.loads(texts[body["isolation"]])
     fields = ("backend", "runtime", "image", "seccomp", "kernel", "python", "hash_seeds")
     pairs = ((name, then.get(name), now[name] if name != "hash_seeds" else list(now[name])) for name in fields)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
-from azr.audit.reader import RunReader
 from azr.audit.timeline import Key, Timeline, key
 from azr.errors import Malformed, RunError
 from azr.runs.store import RunStore
@@ -22,6 +21,7 @@ from azr.selfplay.absolute_zero import Game, Gated, gate_one, record, tell_dupli
 from azr.selfplay.rewards import solve_rate
 from azr.selfplay.rounds import Answered, Asked, Recorded
 from azr.types import Cell, Completion, Example, Outcome, Prompt, Role, Task, Verdict
+from sandbox.audit.reader import AuditReader
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 V = TypeVar("V")
@@ -47,8 +47,6 @@ class Reverified:
     """Records of the surviving timeline that were consulted."""
     num_dropped: int
     """Records of steps that were done again after a resume."""
-    num_unused: int
-    """Records of lost workers whose jobs were run again elsewhere."""
     mismatches: tuple[Mismatch, ...]
 
 
@@ -88,7 +86,7 @@ class LogExecutor:
         del kind, error, trace
 
 
-async def reverify(store: RunStore, reader: RunReader, game: Game) -> Reverified:
+async def reverify(store: RunStore, reader: AuditReader, game: Game) -> Reverified:
     """Go through the run step by step; `game` is one with an empty buffer, whose executor and policy are not used.
 
     Raises:
@@ -107,7 +105,7 @@ async def reverify(store: RunStore, reader: RunReader, game: Game) -> Reverified
         mismatches += await again.mismatches(rows, _references(store, step))
         num_rollouts += len(rows)
         num_steps += 1
-    return Reverified(num_steps, num_rollouts, *timeline.counts, tuple(mismatches))
+    return Reverified(num_steps, num_rollouts, timeline.num_executions, timeline.num_dropped, tuple(mismatches))
 
 
 class _Step:

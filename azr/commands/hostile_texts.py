@@ -137,9 +137,9 @@ class _Judges:
                 _tamper(path, text.text)
             seen = verify(path, anchors_of(path))
         if is_statement:
-            return "" if seen.findings else "the change is not found"
-        is_whole = not seen.findings and seen.head.num_records == before.num_records
-        return "" if is_whole else f"the log is disturbed: {seen.findings[:1]}"
+            return "" if seen.damage else "the change is not found"
+        is_whole = not seen.damage and seen.head.num_records == before.num_records
+        return "" if is_whole else f"the log is disturbed: {seen.damage[:1]}"
 
 
 def _task(task_type: str) -> Task:

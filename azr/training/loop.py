@@ -31,7 +31,7 @@ from azr.selfplay.rounds import Played
 from azr.selfplay.seeding import seed_from_files, seed_from_identity
 from azr.tasks.source import fingerprint
 from azr.types import Rollout, Task, TrainingSample
-from sandbox.audit.worker_logs import RunAudit
+from sandbox.audit.log import AuditLog
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Session:
     watcher: Watcher
     must_stop: Callable[[], bool]
     """Asked after every step; True ends the run with a checkpoint."""
-    audit: RunAudit | None = None
+    audit: AuditLog | None = None
     """The log that the game's executor writes to, anchored after every step."""
 
 
@@ -86,7 +86,7 @@ async def train(session: Session) -> int:
         session.metrics.append(done, metrics)
         logger.info("step %d of %d in %.1f s", done, config.steps, metrics["time/step_s"])
         session.watcher.step(done, config.steps, metrics)
-        await anchor(session, done)
+        anchor(session, done)
         if is_last or done % config.checkpoint.every == 0 or session.must_stop():
             save(session, done)
     return done
@@ -116,7 +116,7 @@ async def prepare(session: Session) -> None:
     metrics |= await held_out_accuracy(session, 0, takes_all=True)
     session.metrics.append(0, metrics)
     session.watcher.step(0, config.steps, metrics)
-    await anchor(session, 0)
+    anchor(session, 0)
     save(session, 0)
 
 
@@ -185,10 +185,10 @@ async def held_out_accuracy(session: Session, step: int, *, takes_all: bool) -> 
     return {**score_metrics(scores), "time/eval_s": time.perf_counter() - started}
 
 
-async def anchor(session: Session, step: int) -> None:
+def anchor(session: Session, step: int) -> None:
     """Fix what the audit log holds by now; a run without one has nothing to fix."""
     if session.audit is not None:
-        await session.audit.anchor(step)
+        session.audit.anchor(step)
 
 
 def save(session: Session, step: int) -> None:
@@ -222,7 +222,7 @@ async def restore(session: Session) -> int | None:
     session.metrics.truncate_after(done)
     session.store.delete_after(done)
     if session.audit is not None and session.audit.is_begun:
-        await session.audit.resumed(done)
+        session.audit.resumed(done)
     if checkpoint is None:
         return None
     session.watcher.note(f"resumed after step {checkpoint.step}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from azr.build import make_game, make_types, put_on_record, run_executor
+from azr.build import make_game, make_types, run_executor
 from azr.config import Config
 from azr.errors import InputError
 from azr.evaluation.heldout import load_tasks
@@ -25,7 +25,7 @@ from azr.runs.sinks import open_sinks
 from azr.runs.store import RunStore
 from azr.training.loop import Session, Watcher, train
 from azr.types import Task
-from sandbox.audit.log import AuditLog
+from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.doctor.examine import require_isolation
 
 errors = Console(stderr=True)
@@ -55,10 +55,9 @@ async def train_run(
         with make_run(folder, config) as run, _interruptible() as must_stop:
             history = read_metrics(run.metrics) if resume else []
             with watch(history) as watcher, closing(AuditLog.open(run.database)) as log:
-                recorded, audit = await put_on_record(executor, log, run.path)
                 session = Session(
                     config=config,
-                    game=replace(game, executor=recorded),
+                    game=replace(game, executor=Audited(executor, log, Label("train"))),
                     policy=policy,
                     evaluation_tasks=held_out,
                     metrics=MetricsLog(run.metrics, open_sinks(config.sinks, folder)),
@@ -66,7 +65,7 @@ async def train_run(
                     checkpoints=CheckpointStore(run.checkpoints, config.checkpoint.keep),
                     watcher=watcher,
                     must_stop=lambda: must_stop() or told_to_stop(),
-                    audit=audit,
+                    audit=log,
                 )
                 done = await train(session)
                 session.metrics.close()

@@ -1,4 +1,4 @@
-"""Anchors: where an audit log stood after each step, in a file that can be copied elsewhere or signed."""
+"""Anchors: number of records and last hash after each step, in a file that can be copied elsewhere or signed."""
 
 from __future__ import annotations
 
@@ -10,37 +10,32 @@ from typing import Any, NamedTuple
 
 
 class Anchor(NamedTuple):
-    """A line of the anchors file; or what else tells where the log stood."""
+    """A line of the anchors file."""
 
     line: int
     run: str
     step: int
     num_records: int
     head: str
-    place: str = ""
-    """Where this is written, if not in the anchors file."""
-
-    @property
-    def where(self) -> str:
-        return self.place or f"the anchor of step {self.step} (line {self.line})"
+    """Hash of the last record."""
 
     @classmethod
     def read(cls, number: int, line: bytes) -> Anchor | None:
-        """None when the line is none of ours."""
+        """None if the line is not an anchor."""
         try:
-            told: Any = json.loads(line)
-            return cls(number, str(told["run"]), int(told["step"]), int(told["count"]), str(told["head"]))
+            body: Any = json.loads(line)
+            return cls(number, str(body["run"]), int(body["step"]), int(body["count"]), str(body["head"]))
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
 
 def anchors_of(path: Path) -> Path:
-    """Where the anchors of a log lie: `anchors.jsonl` beside a `run.db`, `NAME.anchors.jsonl` beside any other file."""
+    """The anchors file of a log: `anchors.jsonl` beside a `run.db`, `NAME.anchors.jsonl` beside any other file."""
     return path.with_name("anchors.jsonl" if path.name == "run.db" else f"{path.name}.anchors.jsonl")
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append durably; a line that a crash tore is taken away first, one that the disk refuses is taken back."""
+    """Append durably: replaces an incomplete last line that a crash left, and leaves none itself if the disk fails."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         content = path.read_bytes()

@@ -1,4 +1,4 @@
-"""Reads an audit log without being able to write to it. The file may be anyone's: nothing in it is taken on trust."""
+"""Reads an audit log, never writes to it. The file may come from anywhere, so nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -10,37 +10,17 @@ from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 from urllib.parse import quote
 
-from sandbox.audit.reading import blob_text, execution_of, job_of
-from sandbox.audit.records import Body
+from sandbox.audit.records import Body, digest, text_bytes
 from sandbox.audit.schema import require_schema
-from sandbox.types import AuditError, Execution, Job
+from sandbox.types import AuditError, Execution, Job, Limits, RunResult, Status
 
 V = TypeVar("V")
-PATIENCE_S = 5.0
-LOCKED = (
-    "a log of this run has a writer that lets nobody else in, as a sandbox worker on another node does: "
-    "read it when the run has ended"
-)
-
-
-class Texts(dict[str, str]):
-    """The texts of a log by their hashes, read when they are asked for."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        super().__init__({"": ""})
-        self._connection = connection
-
-    def __missing__(self, name: str) -> str:
-        with reading():
-            row = self._connection.execute("SELECT content FROM blobs WHERE sha256 = ?", (name,)).fetchone()
-        if row is None or not isinstance(row[0], bytes):
-            raise AuditError(f"the audit log holds no text {name}: `azr audit verify` tells what was changed")
-        self[name] = blob_text(row[0])
-        return self[name]
+BUSY_TIMEOUT_S = 5.0
+SEE_VERIFY = "`azr audit verify` shows what was changed"
 
 
 class AuditReader:
-    """The records of a log, by their sequence. A record is its JSON object, see `sandbox.audit.records`."""
+    """The records of a log by their number. A record is its JSON object, see `sandbox.audit.records`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -49,7 +29,7 @@ class AuditReader:
     def open(cls, path: Path) -> Self:
         """
         Raises:
-            AuditError: there is no such file, it holds no audit log, or one of another version.
+            AuditError: the file does not exist, or holds no audit log of this version.
         """
         connection = connect_read_only(path)
         with reading():
@@ -60,13 +40,11 @@ class AuditReader:
             require_schema(connection)
         return cls(connection)
 
-    def records(self, where: str = "TRUE", *parameters: int | str, newest: int = 0) -> Iterator[Body]:
-        """Records in order that meet a condition of yours over the table's columns; the `newest` ones of them only."""
-        chosen = f"SELECT sequence, body FROM executions WHERE {where} ORDER BY sequence"
-        if newest:
-            chosen = f"SELECT * FROM ({chosen} DESC LIMIT {newest:d}) ORDER BY sequence"
+    def records(self, where: str = "TRUE", *parameters: int | str) -> Iterator[Body]:
+        """The records that meet an SQL condition over the table's columns, in order."""
+        query = f"SELECT sequence, body FROM executions WHERE {where} ORDER BY sequence"
         with reading():
-            for sequence, text in self._connection.execute(chosen, parameters):
+            for sequence, text in self._connection.execute(query, parameters):
                 yield _body(sequence, text)
 
     def record(self, sequence: int) -> Body:
@@ -79,13 +57,14 @@ class AuditReader:
         raise AuditError(f"the audit log holds no record {sequence}; `azr audit list` shows which there are")
 
     def hash(self, sequence: int) -> str:
+        """The hash of a record; empty if there is no such record."""
         with reading():
             row = self._connection.execute("SELECT hash FROM executions WHERE sequence = ?", (sequence,)).fetchone()
         return str(row[0]) if row else ""
 
     def holding(self, text: str) -> set[str]:
-        """Hashes of the texts in which `text` occurs."""
-        wanted = text.encode("utf-8", "surrogatepass")
+        """Hashes of the blobs in which `text` occurs."""
+        wanted = text_bytes(text)
         with reading():
             rows = self._connection.execute("SELECT sha256 FROM blobs WHERE instr(content, ?)", (wanted,))
             return {name for (name,) in rows}
@@ -94,26 +73,48 @@ class AuditReader:
         return Texts(self._connection)
 
     def job(self, body: Body, texts: Mapping[str, str]) -> Job:
-        """The job of an execution's record."""
-        return _told(body, lambda: job_of(body, texts))
+        """
+        Raises:
+            AuditError: the record is not one of an execution.
+        """
+        return _decoded(body, lambda: job_of(body, texts))
 
     def execution(self, body: Body, texts: Mapping[str, str]) -> Execution:
-        """What became of the job."""
-        return _told(body, lambda: execution_of(body, texts))
+        """
+        Raises:
+            AuditError: the record is not one of an execution.
+        """
+        return _decoded(body, lambda: execution_of(body, texts))
 
     def close(self) -> None:
         self._connection.close()
 
 
+class Texts(dict[str, str]):
+    """The texts of a log by their hashes, read on first use."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        super().__init__({"": ""})
+        self._connection = connection
+
+    def __missing__(self, name: str) -> str:
+        with reading():
+            row = self._connection.execute("SELECT content FROM blobs WHERE sha256 = ?", (name,)).fetchone()
+        if row is None or not isinstance(row[0], bytes):
+            raise AuditError(f"the audit log holds no text {name}: {SEE_VERIFY}")
+        self[name] = _blob_text(row[0])
+        return self[name]
+
+
 def connect_read_only(path: Path) -> sqlite3.Connection:
     """
     Raises:
-        AuditError: the file is not there or cannot be read.
+        AuditError: the file does not exist or cannot be opened.
     """
     if not path.is_file():
         raise AuditError(f"there is no audit log {path}")
     with reading():
-        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=PATIENCE_S)
+        connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA trusted_schema = OFF")
         return connection
 
@@ -122,19 +123,95 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
 def reading() -> Generator[None]:
     """
     Raises:
-        AuditError: for whatever SQLite says in the block.
+        AuditError: SQLite failed in the block.
     """
     try:
         yield
     except sqlite3.Error as error:
-        if is_locked(error):
-            raise AuditError(LOCKED) from error
-        raise AuditError(f"the audit log cannot be read: {error}; `azr audit verify` tells what was changed") from error
+        raise AuditError(f"the audit log cannot be read: {error}; {SEE_VERIFY}") from error
 
 
-def is_locked(error: sqlite3.Error) -> bool:
-    """Whether somebody else holds the file; what Python itself says of a row has no code."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+def job_of(body: Body, texts: Mapping[str, str]) -> Job:
+    """The recorded job, ready to be run again."""
+    return Job(
+        program=texts[body["program"]],
+        inputs=tuple(text_of(kept, texts) for kept in body["inputs"]),
+        entry=text_of(body["entry"], texts),
+        limits=Limits(**body["limits"]),
+        forbidden=tuple(json.loads(texts[body["forbidden"]])),
+        seed_slot=body["seed_slot"],
+        together=body["together"],
+    )
+
+
+def execution_of(body: Body, texts: Mapping[str, str]) -> Execution:
+    """The execution exactly as the caller of the executor received it."""
+    return Execution(
+        status=Status(body["status"]),
+        results=tuple(
+            RunResult(
+                status=Status(result["status"]),
+                input=text_of(result["input"], texts),
+                value=text_of(result["value"], texts),
+                error=text_of(result["error"], texts),
+                is_repeatable=result["is_repeatable"],
+            )
+            for result in body["results"]
+        ),
+        wall_s=body["wall_s"],
+        cpu_s=body["cpu_s"],
+        peak_memory_mib=body["peak_memory_mib"],
+        output_bytes=body["output_bytes"],
+        denied=body["denied"],
+    )
+
+
+def text_of(kept: object, texts: Mapping[str, str]) -> str:
+    """
+    Raises:
+        AuditError: this part of the record is not a text.
+    """
+    return kept if isinstance(kept, str) else texts[hash_of(kept)]
+
+
+def hash_of(kept: object) -> str:
+    """The SHA-256 of a text of a record, in hex; empty for an empty text.
+
+    Raises:
+        AuditError: this part of the record is not a text.
+    """
+    if isinstance(kept, str):
+        return digest(text_bytes(kept)) if kept else ""
+    name = cast(dict[str, object], kept).get("sha256") if isinstance(kept, dict) else None
+    if not isinstance(name, str):
+        raise AuditError("part of a record is not a text: `azr audit verify` shows what was changed")
+    return name
+
+
+def _blob_text(content: bytes) -> str:
+    """The text of a blob; damaged bytes become replacement characters, and `verify` reports them."""
+    try:
+        return content.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return content.decode("utf-8", "replace")
+
+
+def named_blobs(body: Body) -> list[str]:
+    """The hashes of all blobs that a record names."""
+    names: list[Any] = [body.get(field) for field in ("program", "forbidden", "isolation")]
+    names += [kept["sha256"] for kept in _all_kept(body) if not isinstance(kept, str)]
+    return [name for name in names if name]
+
+
+def inline_texts(body: Body) -> list[str]:
+    """The texts that a record itself holds."""
+    return [kept for kept in _all_kept(body) if isinstance(kept, str)]
+
+
+def _all_kept(body: Body) -> list[str | dict[str, str]]:
+    results: list[Body] = body.get("results", [])
+    of_results = [result[field] for result in results for field in ("input", "value", "error")]
+    return [*body.get("inputs", []), body.get("entry", ""), body.get("failure", ""), *of_results]
 
 
 def _body(sequence: int, text: object) -> Body:
@@ -143,12 +220,12 @@ def _body(sequence: int, text: object) -> Body:
     except (TypeError, ValueError, RecursionError):
         body = None
     if not isinstance(body, dict):
-        raise AuditError(f"record {sequence} cannot be read: `azr audit verify` tells what was changed")
+        raise AuditError(f"record {sequence} cannot be read: {SEE_VERIFY}")
     return cast(Body, body)
 
 
-def _told(body: Body, make: Callable[[], V]) -> V:
+def _decoded(body: Body, decode: Callable[[], V]) -> V:
     try:
-        return make()
+        return decode()
     except (KeyError, TypeError, ValueError) as error:
-        raise AuditError(f"record {body.get('sequence')} tells of no whole execution: {error!r:.200}") from error
+        raise AuditError(f"record {body.get('sequence')} is not a complete execution: {error!r:.200}") from error

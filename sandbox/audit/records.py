@@ -1,16 +1,15 @@
-"""What the audit log says of one execution: a JSON object that holds short texts and names the others by their hash.
+"""What one record of the audit log says, and how it becomes JSON. `sandbox.audit.reader` reads it back.
 
-Encoding version 1. A record's body is one JSON object: keys sorted, no spaces, ASCII, no NaN. Program, forbidden names
-and isolation are blobs, stored once: UTF-8 with surrogates passed through, named by the SHA-256 of these bytes; an
-empty text is the empty name and no blob. Any other text that a model wrote is a string where it is ASCII and short,
-else `{"sha256": NAME}` and a blob.
+Encoding version 1. A record's body is one JSON object: keys sorted, no spaces, ASCII, no NaN. The program, the
+forbidden module names and the isolation are blobs, each stored once: UTF-8 with lone surrogates passed through, named
+by the SHA-256 of these bytes; an empty text has the empty name and no blob. Any other text is a JSON string if it is
+short and ASCII, otherwise `{"sha256": NAME}` and a blob.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -21,19 +20,19 @@ from sandbox.types import Execution, Isolation, Job, Limits, RunResult
 
 VERSION = 1
 NO_HASH = "0" * 64
-"""What stands before the first record."""
-IN_PLACE_CHARS = 256
-"""The longest text that a record itself holds: a short one costs less there than a row of its own."""
+"""The previous hash that the first record holds."""
+MAX_INLINE_CHARS = 256
+"""The longest text that a record itself holds; a row of its own would cost more than a short text."""
 
 Body = dict[str, Any]
 Blobs = dict[str, bytes]
-"""Contents by their hash, in hex."""
+"""Contents by their SHA-256 in hex."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
 def canonical(value: Any) -> str:
-    """The one text of a JSON value that the chain is computed over."""
+    """The one JSON text of a value that the hash chain is computed over."""
     return _encode(value)
 
 
@@ -41,13 +40,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def text_bytes(text: str) -> bytes:
-    """A text as its blob; NUL and lone surrogates survive."""
-    return text.encode("utf-8", "surrogatepass")
-
-
 class LabelChanges(TypedDict, total=False):
-    """Fields of a `Label` to set anew."""
+    """Fields of a `Label` to replace."""
 
     purpose: str
     task_type: str
@@ -70,7 +64,7 @@ class Label:
 
 
 class Moment(NamedTuple):
-    """A point in time on both clocks; the monotonic one tells durations and order within one boot."""
+    """A point in time on both clocks; the monotonic one gives durations and order within one boot."""
 
     wall_s: float
     monotonic_ns: int
@@ -81,18 +75,10 @@ class Moment(NamedTuple):
 
 
 class Span(NamedTuple):
-    """From when the executor was asked until it had answered; all jobs of one call share it."""
+    """From the call of the executor to its answer; all jobs of one call share it."""
 
     begun: Moment
     ended: Moment
-
-
-class Place(NamedTuple):
-    """Where a record stands in its chain."""
-
-    run: str
-    sequence: int
-    previous: str
 
 
 class Head(NamedTuple):
@@ -102,13 +88,13 @@ class Head(NamedTuple):
     hash: str
 
 
-class Columns(NamedTuple):
-    """What the table repeats of a record, for queries."""
+class Place(NamedTuple):
+    """Where a record belongs: in which log, under which number, after which record."""
 
-    kind: str
-    step: int | None = None
-    purpose: str | None = None
-    status: str | None = None
+    run: str
+    sequence: int
+    previous: str
+    """Hash of the record before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,30 +107,26 @@ class Executed:
     isolation: Isolation
     span: Span
 
-    @property
-    def columns(self) -> Columns:
-        return Columns("execution", self.label.step, self.label.purpose, self.execution.status.value)
-
-    def text(self, place: Place, blobs: Blobs) -> str:
-        """The record; the texts that it names are put into `blobs`."""
-        ran, form = self.execution, _form("execution", _setting(self.label, self.job, self.isolation, place.run))
-        blobs.update(form.blobs)
-        return form.text % {
-            **_varying(self.job, self.span, place, blobs),
-            "status": canonical(ran.status),
-            "results": ",".join([_result(result, blobs) for result in ran.results]),
-            "wall_s": _number(ran.wall_s),
-            "cpu_s": _number(ran.cpu_s),
-            "peak_memory_mib": _number(ran.peak_memory_mib),
+    def body(self, place: Place, blobs: Blobs) -> Body:
+        """The record; the texts that it names are added to `blobs`."""
+        ran = self.execution
+        return {
+            **_common("execution", place, self.span),
+            **_asked(self.label, self.job, self.isolation, blobs),
+            "status": ran.status.value,
+            "results": [_result(result, blobs) for result in ran.results],
+            "wall_s": ran.wall_s,
+            "cpu_s": ran.cpu_s,
+            "peak_memory_mib": ran.peak_memory_mib,
             "output_bytes": ran.output_bytes,
-            "kept_bytes": sum([_num_bytes(result.value) for result in ran.results]),
+            "kept_bytes": sum(len(text_bytes(result.value)) for result in ran.results),
             "denied": ran.denied,
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A job that was asked for when the sandbox itself failed: no verdict was drawn from it, but it may have run."""
+    """A job whose sandbox failed: there is no verdict, but the program may have run."""
 
     label: Label
     job: Job
@@ -152,148 +134,106 @@ class Broken:
     isolation: Isolation
     span: Span
 
-    @property
-    def columns(self) -> Columns:
-        return Columns("broken", self.label.step, self.label.purpose, "broken")
-
-    def text(self, place: Place, blobs: Blobs) -> str:
-        """The record; the texts that it names are put into `blobs`."""
-        form = _form("broken", _setting(self.label, self.job, self.isolation, place.run))
-        blobs.update(form.blobs)
-        told = {"status": canonical("broken"), "failure": _kept(self.failure, blobs)}
-        return form.text % {**_varying(self.job, self.span, place, blobs), **told}
+    def body(self, place: Place, blobs: Blobs) -> Body:
+        """The record; the texts that it names are added to `blobs`."""
+        return {
+            **_common("broken", place, self.span),
+            **_asked(self.label, self.job, self.isolation, blobs),
+            "status": "broken",
+            "failure": _kept(self.failure, blobs),
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that is no execution: `genesis`, `resumed`, `anchored`; of workers, see `sandbox.worker_logs`."""
+    """Anything but an execution: `genesis`, `resumed` or `anchored`."""
 
     kind: str
     details: Mapping[str, object]
 
-    @property
-    def columns(self) -> Columns:
-        return Columns(self.kind)
-
-    def text(self, place: Place, blobs: Blobs) -> str:
+    def body(self, place: Place, blobs: Blobs) -> Body:
         """The record; it names no texts."""
         del blobs
         now = Moment.now()
-        time = json.loads(_time(Span(now, now)))
-        return canonical({"kind": self.kind, "version": VERSION, "time": time, **self.details, **place._asdict()})
+        return {**self.details, **_common(self.kind, place, Span(now, now))}
 
 
-Entry = Executed | Broken | Event
+Record = Executed | Broken | Event
 
 
-class Setting(NamedTuple):
-    """What many records have in common."""
-
-    label: Label
-    isolation: Isolation
-    limits: Limits
-    forbidden: tuple[str, ...]
-    entry: str
-    seed_slot: int
-    together: bool
-    run: str
-
-
-class Form(NamedTuple):
-    """The text of a record with room, `%(status)s`, for what differs; and the texts that it names."""
-
-    text: str
-    blobs: Blobs
-
-
-_ROOM = {
-    "inputs": "[%(inputs)s]",
-    **{name: f"%({name})s" for name in ("program", "status", "time", *Place._fields[1:])},
-}
-_ROOM_OF_KIND = {
-    "broken": {"failure": "%(failure)s"},
-    "execution": {
-        "results": "[%(results)s]",
-        **{
-            name: f"%({name})s"
-            for name in ("wall_s", "cpu_s", "peak_memory_mib", "output_bytes", "kept_bytes", "denied")
-        },
-    },
-}
-
-
-def _setting(label: Label, job: Job, isolation: Isolation, run: str) -> Setting:
-    return Setting(label, isolation, job.limits, job.forbidden, job.entry, job.seed_slot, job.together, run)
-
-
-@lru_cache(maxsize=256)
-def _form(kind: str, setting: Setting) -> Form:
-    label, blobs = setting.label, Blobs()
-    fixed: dict[str, str] = {
-        "entry": _kept(setting.entry, blobs),
-        "forbidden": _named(canonical(setting.forbidden), blobs),
-        "isolation": _named(canonical(asdict(setting.isolation)), blobs),
-        "kind": canonical(kind),
-        "limits": canonical(asdict(setting.limits)),
-        "policy_version": canonical(label.policy_version),
-        "purpose": canonical(label.purpose),
-        "run": canonical(setting.run),
-        "seed_slot": canonical(setting.seed_slot),
-        "step": canonical(label.step),
-        "task_type": canonical(label.task_type),
-        "together": canonical(setting.together),
-        "version": canonical(VERSION),
-    }
-    fields = {name: text.replace("%", "%%") for name, text in fixed.items()} | _ROOM | _ROOM_OF_KIND[kind]
-    return Form("{" + ",".join(f'"{name}":{fields[name]}' for name in sorted(fields)) + "}", blobs)
-
-
-def _varying(job: Job, span: Span, place: Place, blobs: Blobs) -> dict[str, object]:
+def _common(kind: str, place: Place, span: Span) -> Body:
     return {
-        "program": _named(job.program, blobs),
-        "inputs": ",".join([_kept(text, blobs) for text in job.inputs]),
-        "time": _time(span),
+        "kind": kind,
+        "version": VERSION,
+        "run": place.run,
         "sequence": place.sequence,
-        "previous": canonical(place.previous),
+        "previous": place.previous,
+        "time": {
+            "begun_s": span.begun.wall_s,
+            "begun_monotonic_ns": span.begun.monotonic_ns,
+            "ended_s": span.ended.wall_s,
+            "ended_monotonic_ns": span.ended.monotonic_ns,
+        },
     }
 
 
-def _result(result: RunResult, blobs: Blobs) -> str:
-    return (
-        f'{{"error":{_kept(result.error, blobs)},"input":{_kept(result.input, blobs)},'
-        f'"is_repeatable":{"true" if result.is_repeatable else "false"},'
-        f'"status":{canonical(result.status)},"value":{_kept(result.value, blobs)}}}'
-    )
+def _asked(label: Label, job: Job, isolation: Isolation, blobs: Blobs) -> Body:
+    return {
+        "purpose": label.purpose,
+        "task_type": label.task_type,
+        "step": label.step,
+        "policy_version": label.policy_version,
+        "program": _named(job.program, blobs),
+        "inputs": [_kept(text, blobs) for text in job.inputs],
+        "entry": _kept(job.entry, blobs),
+        "limits": _limits(job.limits),
+        "forbidden": _named(_forbidden(job.forbidden), blobs),
+        "seed_slot": job.seed_slot,
+        "together": job.together,
+        "isolation": _named(_isolation(isolation), blobs),
+    }
 
 
-def _time(span: Span) -> str:
-    begun, ended = span
-    return (
-        f'{{"begun_monotonic_ns":{begun.monotonic_ns},"begun_s":{begun.wall_s!r},'
-        f'"ended_monotonic_ns":{ended.monotonic_ns},"ended_s":{ended.wall_s!r}}}'
-    )
+def _result(result: RunResult, blobs: Blobs) -> Body:
+    return {
+        "status": result.status.value,
+        "input": _kept(result.input, blobs),
+        "value": _kept(result.value, blobs),
+        "error": _kept(result.error, blobs),
+        "is_repeatable": result.is_repeatable,
+    }
 
 
-def _number(number: float) -> str:
-    if not math.isfinite(number):
-        raise ValueError(f"the audit log has no word for {number}")
-    return repr(number)
+@lru_cache(maxsize=16)
+def _limits(limits: Limits) -> Body:
+    return asdict(limits)
 
 
-def _num_bytes(text: str) -> int:
-    return len(text) if text.isascii() else len(text_bytes(text))
+@lru_cache(maxsize=16)
+def _forbidden(names: tuple[str, ...]) -> str:
+    return canonical(names)
+
+
+@lru_cache(maxsize=16)
+def _isolation(isolation: Isolation) -> str:
+    return canonical(asdict(isolation))
+
+
+def _kept(text: str, blobs: Blobs) -> str | dict[str, str]:
+    if len(text) <= MAX_INLINE_CHARS and text.isascii():  # JSON would make one character of two surrogates
+        return text
+    return {"sha256": _named(text, blobs)}
 
 
 def _named(text: str, blobs: Blobs) -> str:
     if not text:
-        return '""'
+        return ""
     content = text_bytes(text)
     name = digest(content)
     blobs[name] = content
-    return f'"{name}"'
+    return name
 
 
-def _kept(text: str, blobs: Blobs) -> str:
-    if len(text) <= IN_PLACE_CHARS and text.isascii():  # JSON would make one character of two surrogates
-        return canonical(text)
-    return f'{{"sha256":{_named(text, blobs)}}}'
+def text_bytes(text: str) -> bytes:
+    """A text as its blob; NUL and lone surrogates survive."""
+    return text.encode("utf-8", "surrogatepass")

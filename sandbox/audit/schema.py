@@ -1,4 +1,4 @@
-"""The tables of the audit log: append-only by trigger, beside whatever else lies in the same SQLite file."""
+"""The tables of the audit log. Triggers make them append-only; other tables may share the SQLite file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sqlite3
 from sandbox.types import AuditError
 
 SCHEMA_VERSION = 1
+COLUMNS = ("kind", "step", "purpose", "status")
+"""Fields of the body that `executions` repeats for queries; the verifier compares them."""
 SCHEMA = {
     "audit_schema": "CREATE TABLE audit_schema (version INTEGER NOT NULL)",
     "blobs": "CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL)",
@@ -33,16 +35,19 @@ BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
 WHEN EXISTS (SELECT 1 FROM blobs WHERE sha256 = NEW.sha256 AND content <> NEW.content)
 BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END""",
 }
-"""By name, as SQLite keeps it: the verifier compares. INSERT OR REPLACE fires no delete trigger, hence the last two."""
+"""Statements by name, exactly as SQLite stores them, because the verifier compares them.
+
+INSERT OR REPLACE does not fire delete triggers, hence the last two.
+"""
 
 
 def require_schema(connection: sqlite3.Connection) -> None:
     """
     Raises:
-        AuditError: the log was written by another version.
+        AuditError: another version of azr wrote the log.
     """
     row = connection.execute("SELECT version FROM audit_schema").fetchone()
     if row is None or row[0] != SCHEMA_VERSION:
         raise AuditError(
-            f"the audit log has schema {row and row[0]}, this version of azr reads schema {SCHEMA_VERSION}"
+            f"the audit log has schema version {row and row[0]}, but this version of azr reads {SCHEMA_VERSION} only"
         )

@@ -14,12 +14,14 @@ import pyarrow.parquet as parquet  # pyright: ignore[reportMissingTypeStubs]
 import pytest
 from typer.testing import CliRunner, Result
 
+from azr import configfile
 from azr.audit.export import write_parquet
-from azr.audit.reader import RunReader
+from azr.audit.reader import open_log
 from azr.audit.replay import Replayed, replay
 from azr.cli import app
 from azr.errors import RunError
 from sandbox.audit.log import Audited, AuditLog, Label
+from sandbox.audit.records import Event
 from sandbox.types import AuditError, Job, Status
 from tests.fakes import ISOLATION, InProcessExecutor, ScriptedExecutor, execution, failed, ran
 
@@ -130,42 +132,42 @@ async def test_verify_says_what_was_changed_with_the_exit_code(log: Path) -> Non
     assert azr("verify", log).exit_code == 0
     changed = azr("verify", log, "--anchors", elsewhere)
     assert changed.exit_code == 1
-    assert "tells of 5 records; 4 are left" in changed.output
+    assert "counts 5 records; only 4 are left" in changed.output
 
 
-async def replayed(log: Path, record: str, executor: InProcessExecutor) -> Replayed:
-    with closing(RunReader.open(log)) as reader:
+async def replayed(log: Path, record: int, executor: InProcessExecutor) -> Replayed:
+    with closing(open_log(log)) as reader:
         [one] = await replay(reader, [record], executor)
     return one
 
 
 async def test_replay_runs_the_recorded_job_and_finds_it_the_same(log: Path) -> None:
     executor = InProcessExecutor()
-    assert await replayed(log, "2", executor) == Replayed("2", (), ())
+    assert await replayed(log, 2, executor) == Replayed(2, (), ())
     assert executor.jobs == [JOBS[1][1]]
 
 
 async def test_replay_tells_another_value_and_another_status(log: Path) -> None:
-    other = await replayed(log, "1", ScriptedExecutor(execution(ran("2", input="1"), failed(Status.TIMEOUT))))
+    other = await replayed(log, 1, ScriptedExecutor(execution(ran("2", input="1"), failed(Status.TIMEOUT))))
     assert [text[:35] for text in other.differences] == [
         "status ok, now timeout", "input 1: status ok, now timeout", "input 1: input d4735e3a265e, now 6b",
         "input 1: value 4e07408562be, now no",
     ]  # fmt: skip
 
 
-async def test_replay_says_what_isolates_otherwise_than_then(log: Path) -> None:
+async def test_replay_says_what_changed_in_the_isolation(log: Path) -> None:
     class Elsewhere(InProcessExecutor):
         @property
         def isolation(self):
             return replace(ISOLATION, kernel="7.0", image="sha256:1")
 
-    found = await replayed(log, "2", Elsewhere())
+    found = await replayed(log, 2, Elsewhere())
     assert found.isolation == ("image: sha256:0, now sha256:1", "kernel: 6.1, now 7.0")
 
 
 async def test_an_event_cannot_be_replayed(log: Path) -> None:
-    with pytest.raises(AuditError, match="record 0 tells of no whole execution"):
-        await replayed(log, "0", InProcessExecutor())
+    with pytest.raises(AuditError, match="record 0 is not a complete execution"):
+        await replayed(log, 0, InProcessExecutor())
 
 
 async def test_json_lines_hold_every_record_with_its_texts(log: Path, tmp_path: Path) -> None:
@@ -190,11 +192,28 @@ async def test_parquet_without_pyarrow_says_what_to_install(log: Path, tmp_path:
     def not_there(name: str) -> ModuleType:
         raise ImportError(name)
 
-    with closing(RunReader.open(log)) as reader, pytest.raises(RunError, match=r"pip install 'azr\[parquet\]'"):
+    with closing(open_log(log)) as reader, pytest.raises(RunError, match=r"pip install 'azr\[parquet\]'"):
         write_parquet(reader, tmp_path / "all.parquet", import_module=not_there)
 
 
-def test_help_teaches() -> None:
+@pytest.mark.parametrize("command", ["list", "show", "replay", "verify", "export", "reverify"])
+@pytest.mark.parametrize("remains", ["log of a worker", "record of a worker"])
+async def test_a_run_with_logs_of_workers_is_refused_by_every_command(log: Path, command: str, remains: str) -> None:
+    if remains == "log of a worker":
+        (log.parent / "audit" / "node-a-0").mkdir(parents=True)
+        (log.parent / "audit" / "node-a-0" / "audit.db").write_bytes(log.read_bytes())
+    else:
+        with closing(AuditLog.open(log)) as opened:
+            await opened.append([Event("lost", {"worker": "node-a-0", "used": [], "chains": []})])
+    (log.parent / "config.toml").write_text(configfile.dump(configfile.defaults([])))
+    more = {"show": [1], "replay": [1], "export": ["--output", log.parent / "all.jsonl"]}.get(command, [])
+    refused = azr(command, log.parent, *more)
+    assert isinstance(refused.exception, AuditError)
+    assert "a pre-release of azr 0.1 that kept one log per sandbox worker" in str(refused.exception)
+    assert (refused.output, (log.parent / "all.jsonl").exists()) == ("", False)
+
+
+def test_every_command_has_help() -> None:
     for command in ("list", "show", "replay", "verify", "reverify", "export"):
         assert azr(command, "--help").exit_code == 0
     assert "azr audit verify RUN" in azr("--help").output

@@ -1,4 +1,4 @@
-"""A run on record: what its log says, and that verdicts and rewards follow from it."""
+"""A recorded run: what its log says, and that verdicts and rewards follow from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from azr.types import Role
 from sandbox.audit.chain import verify
 from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.audit.reader import AuditReader
-from sandbox.audit.worker_logs import RunAudit
 from sandbox.types import AuditError, Execution, Job
 from tests.fakes import PLUS_ONE, InProcessExecutor, block, execution, induction_proposal, proposal, ran, reply, task
 from tests.selfplay.players import cell_of, identity_or_seven, program, right_input, right_output
@@ -69,7 +68,7 @@ def audited(
         game = make_game(
             bare.config, policy=policy, executor=executor, task_types=dict(bare.game.task_types), held_out=[]
         )
-        yield replace(bare, game=game, policy=policy, audit=RunAudit(opened))
+        yield replace(bare, game=game, policy=policy, audit=opened)
 
 
 async def trained(folder: Path, *settings: str, policy: ScriptedPolicy | None = None) -> Path:
@@ -120,7 +119,7 @@ async def test_the_held_out_tasks_are_labelled_with_the_policy_after_the_step(tm
 async def test_the_log_is_anchored_after_every_step(tmp_path: Path) -> None:
     folder = await trained(tmp_path / "run", "steps=2")
     found = verify(folder / "run.db", folder / "anchors.jsonl")
-    assert (found.findings, found.num_anchors, found.num_after_anchor) == ((), 3, 0)
+    assert (found.damage, found.num_anchors, found.num_after_anchor) == ((), 3, 0)
 
 
 async def test_every_verdict_and_reward_follows_from_the_log(tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ async def test_steps_that_were_undone_by_a_resume_do_not_count(tmp_path: Path) -
     assert resumed["after_step"] == 2
     code, output = await reverified(folder)
     assert (code, "0 mismatches" in output, "(0 of undone" not in output) == (0, True, True), output
-    assert verify(folder / "run.db", folder / "anchors.jsonl").findings == ()
+    assert verify(folder / "run.db", folder / "anchors.jsonl").damage == ()
 
 
 @pytest.mark.parametrize(
@@ -187,7 +186,7 @@ async def test_a_disk_that_is_full_stops_the_run_which_goes_on_once_there_is_roo
     with pytest.raises(AuditError, match="the disk is full"), audited(folder, "steps=40", log=log) as run:
         await train(run)
     await trained(folder, "steps=40")
-    assert verify(folder / "run.db", folder / "anchors.jsonl").findings == ()
+    assert verify(folder / "run.db", folder / "anchors.jsonl").damage == ()
     assert (await reverified(folder))[0] == 0
 
 

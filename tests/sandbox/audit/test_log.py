@@ -1,4 +1,4 @@
-"""The audit log: what it keeps, that nothing is changed in it unseen, and that a full disk costs nothing but time."""
+"""The audit log: what it records, that every change is detected, and that a full disk loses nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,26 @@ import pytest
 
 from sandbox.audit.chain import Verification, verify
 from sandbox.audit.log import Audited, AuditLog, Label, labelled
-from sandbox.audit.reader import AuditReader
-from sandbox.audit.reading import named_blobs, text_of
-from sandbox.audit.records import IN_PLACE_CHARS, Event, canonical, digest
+from sandbox.audit.reader import AuditReader, named_blobs, text_of
+from sandbox.audit.records import (
+    MAX_INLINE_CHARS,
+    Broken,
+    Executed,
+    Moment,
+    Place,
+    Record,
+    Span,
+    canonical,
+    digest,
+)
 from sandbox.types import AuditError, Execution, Isolation, Job, RunResult, SandboxBroken, Status
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "def f(x):\n    return '\x00\x1b[2J\udc80\u202e' + x"
 ISOLATION = Isolation("fake", "none", "sha256:0", seccomp="", kernel="6", python="3.11", hash_seeds=("0", "1"))
+
+
+ISOLATION_THEN = Isolation("docker", "runc", "sha256:0", seccomp="", kernel="6", python="3.11", hash_seeds=("0", "1"))
 
 
 class EchoExecutor:
@@ -78,7 +90,7 @@ def verified(folder: Path) -> Verification:
 
 
 def kinds(folder: Path) -> set[str]:
-    return {finding.kind for finding in verified(folder).findings}
+    return {found.kind for found in verified(folder).damage}
 
 
 async def recorded(folder: Path, num_jobs: int = 6, *, anchored: bool = True) -> Path:
@@ -94,7 +106,7 @@ async def recorded(folder: Path, num_jobs: int = 6, *, anchored: bool = True) ->
 
 
 def tamper(folder: Path, *statements: str) -> None:
-    """Change the file as whoever owns it can: the triggers go first, and come back afterwards."""
+    """Change the file as its owner can: without the triggers, which are restored afterwards."""
     with closing(sqlite3.connect(folder / "run.db", isolation_level=None)) as attacker:
         guards = attacker.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
         for name, _ in guards:
@@ -155,8 +167,8 @@ async def test_a_text_is_stored_once(tmp_path: Path) -> None:
         "",
         "'x %s %% %(time)s'",
         "'\x00\x1b[2J\x7f'",
-        "1" * IN_PLACE_CHARS,
-        "1" * (IN_PLACE_CHARS + 1),
+        "1" * MAX_INLINE_CHARS,
+        "1" * (MAX_INLINE_CHARS + 1),
         "'é'",
         "'\ud83d' '\ude00'",
         "'\ud83d\ude00'",
@@ -170,11 +182,11 @@ async def test_every_text_comes_back_as_it_was(tmp_path: Path, text: str) -> Non
         texts = reader.texts()
         assert reader.execution(body, texts) == execution
         assert (reader.job(body, texts).inputs, reader.job(body, texts).entry) == ((text, "1"), text)
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
 
 
 async def test_a_short_text_stands_in_the_record_and_a_long_one_beside_it(tmp_path: Path) -> None:
-    short, long = "1" * IN_PLACE_CHARS, "1" * (IN_PLACE_CHARS + 1)
+    short, long = "1" * MAX_INLINE_CHARS, "1" * (MAX_INLINE_CHARS + 1)
     with closing(open_log(tmp_path)) as log:
         await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (short, long))])
         [body] = AuditReader.open(tmp_path / "run.db").records("kind = 'execution'")
@@ -191,7 +203,7 @@ async def test_a_label_is_changed_for_one_view_and_the_log_is_shared(tmp_path: P
     assert found == [("solve", 4), ("validate", 0)]
 
 
-def test_an_executor_without_a_log_takes_labels_in_its_stride() -> None:
+def test_an_executor_without_a_log_ignores_labels() -> None:
     executor = EchoExecutor()
     assert labelled(executor, purpose="solve") is executor
 
@@ -203,7 +215,7 @@ async def test_a_sandbox_that_breaks_is_on_record_with_the_program_that_it_ran(t
         reader = AuditReader.open(tmp_path / "run.db")
         [body] = reader.records("kind = 'broken'")
         assert (reader.texts()[body["program"]], text_of(body["failure"], {})) == ("bad", "gone")
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
 
 
 async def test_concurrent_runs_share_transactions_and_none_is_lost(tmp_path: Path) -> None:
@@ -211,7 +223,7 @@ async def test_concurrent_runs_share_transactions_and_none_is_lost(tmp_path: Pat
         audited = Audited(EchoExecutor(), log, Label("solve"))
         await asyncio.gather(*(audited.run([Job(f"{number}", ("1",))]) for number in range(200)))
         assert log.head.num_records == 201
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
 
 
 async def test_a_waiter_that_is_cancelled_takes_no_other_with_it(tmp_path: Path) -> None:
@@ -221,7 +233,7 @@ async def test_a_waiter_that_is_cancelled_takes_no_other_with_it(tmp_path: Path)
         await asyncio.sleep(0)
         first.cancel()
         assert len(await second) == 1
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
 
 
 async def test_two_logs_on_one_file_make_one_chain(tmp_path: Path) -> None:
@@ -229,28 +241,28 @@ async def test_two_logs_on_one_file_make_one_chain(tmp_path: Path) -> None:
         for one in (log, other, log):
             await Audited(EchoExecutor(), one, Label("cli")).run([Job("p", ("1",))])
     assert verified(tmp_path).head.num_records == 4
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
 
 
 async def test_the_log_goes_on_where_it_ended(tmp_path: Path) -> None:
     for _ in range(3):
         await recorded(tmp_path, num_jobs=2)
     found = verified(tmp_path)
-    assert (found.head.num_records, found.num_anchors, found.findings) == (10, 3, ())
+    assert (found.head.num_records, found.num_anchors, found.damage) == (10, 3, ())
 
 
 # what a change leaves to be seen
 
 
-async def test_an_untouched_log_has_no_findings(tmp_path: Path) -> None:
+async def test_an_untouched_log_has_no_damage(tmp_path: Path) -> None:
     found = verified(await recorded(tmp_path))
-    assert (found.findings, found.num_after_anchor) == ((), 0)
+    assert (found.damage, found.num_after_anchor) == ((), 0)
 
 
-async def test_records_after_the_last_anchor_are_counted_and_no_finding(tmp_path: Path) -> None:
+async def test_records_after_the_last_anchor_are_counted_and_not_damage(tmp_path: Path) -> None:
     await recorded(tmp_path)
     await recorded(tmp_path, num_jobs=2, anchored=False)
-    assert (verified(tmp_path).findings, verified(tmp_path).num_after_anchor) == ((), 2)
+    assert (verified(tmp_path).damage, verified(tmp_path).num_after_anchor) == ((), 2)
 
 
 @pytest.mark.parametrize(
@@ -301,10 +313,10 @@ async def test_a_changed_text_is_found(tmp_path: Path) -> None:
 async def test_a_text_that_is_gone_and_one_that_nobody_names_are_found(tmp_path: Path) -> None:
     await recorded(tmp_path)
     tamper(tmp_path, "DELETE FROM blobs WHERE sha256 = (SELECT sha256 FROM blobs LIMIT 1)")
-    [gone] = verified(tmp_path).findings
-    assert "is gone" in gone.text
+    [gone] = verified(tmp_path).damage
+    assert "is missing" in gone.text
     tamper(tmp_path, f"INSERT INTO blobs VALUES ('{digest(b'smuggled')}', CAST('smuggled' AS BLOB))")
-    assert any("no record names" in finding.text for finding in verified(tmp_path).findings)
+    assert any("not named by any record" in found.text for found in verified(tmp_path).damage)
 
 
 async def test_a_deleted_record_is_found(tmp_path: Path) -> None:
@@ -338,20 +350,20 @@ async def test_exchanged_places_are_found(tmp_path: Path) -> None:
     assert {"order", "chain"} <= kinds(tmp_path)
 
 
-async def test_a_cut_off_end_is_found_by_the_anchor_and_only_by_it(tmp_path: Path) -> None:
+async def test_truncation_is_detected_by_the_anchor_and_only_by_it(tmp_path: Path) -> None:
     await recorded(tmp_path)
     gone = ("def f(x): return 5", canonical(["'5'"]), "'5'")
     names = ", ".join(f"'{digest(text.encode())}'" for text in gone)
     tamper(tmp_path, "DELETE FROM executions WHERE sequence >= 6", f"DELETE FROM blobs WHERE sha256 IN ({names})")
-    assert verify(tmp_path / "run.db", None).findings == ()
-    [finding] = verified(tmp_path).findings
-    assert (finding.kind, finding.text) == ("anchor", "the anchor of step 3 (line 1) tells of 8 records; 6 are left")
+    assert verify(tmp_path / "run.db", None).damage == ()
+    [found] = verified(tmp_path).damage
+    assert (found.kind, found.text) == ("anchor", "the anchor of step 3 (line 1) counts 8 records; only 6 are left")
 
 
-async def test_a_log_that_was_written_anew_is_found_by_the_anchor(tmp_path: Path) -> None:
+async def test_a_rewritten_log_is_detected_by_the_anchor(tmp_path: Path) -> None:
     await recorded(tmp_path)
     forge(tmp_path, 7, lambda body: body.update(after_step=2))
-    assert verify(tmp_path / "run.db", None).findings == ()
+    assert verify(tmp_path / "run.db", None).damage == ()
     assert kinds(tmp_path) == {"anchor"}
 
 
@@ -390,25 +402,25 @@ async def test_dropped_and_weakened_guards_are_found(tmp_path: Path) -> None:
         attacker.execute("DROP TRIGGER blobs_no_update")
         attacker.execute("DROP TRIGGER executions_no_delete")
         attacker.execute("CREATE TRIGGER executions_no_delete BEFORE DELETE ON executions BEGIN SELECT 1; END")
-    assert {finding.text for finding in verified(tmp_path).findings} == {
+    assert {found.text for found in verified(tmp_path).damage} == {
         "TRIGGER blobs_no_update is missing",
-        "executions_no_delete is defined otherwise than it was",
+        "the definition of executions_no_delete was changed",
     }
 
 
-async def test_a_file_with_a_destroyed_page_gives_findings_and_no_traceback(tmp_path: Path) -> None:
+async def test_a_file_with_a_destroyed_page_gives_damage_and_no_traceback(tmp_path: Path) -> None:
     await recorded(tmp_path)
     content = bytearray((tmp_path / "run.db").read_bytes())
     content[8192:12288] = b"\xff" * 4096
     (tmp_path / "run.db").write_bytes(content)
-    assert verified(tmp_path).findings
+    assert verified(tmp_path).damage
 
 
 def test_no_file_and_no_database_are_said_in_words(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="there is no audit log"):
         verify(tmp_path / "run.db", None)
     (tmp_path / "run.db").write_bytes(b"no database at all" * 100)
-    with pytest.raises(AuditError, match="no SQLite database"):
+    with pytest.raises(AuditError, match="cannot be read as an SQLite database"):
         verify(tmp_path / "run.db", None)
 
 
@@ -417,9 +429,9 @@ async def test_a_torn_anchor_is_passed_over_and_replaced_a_forged_one_is_found(t
     anchors = tmp_path / "anchors.jsonl"
     with anchors.open("ab") as file:
         file.write(b'{"count":')
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
     await recorded(tmp_path, num_jobs=1)
-    assert (verified(tmp_path).num_anchors, verified(tmp_path).findings) == (2, ())
+    assert (verified(tmp_path).num_anchors, verified(tmp_path).damage) == (2, ())
     anchors.write_bytes(anchors.read_bytes() + b"[]\n")
     assert kinds(tmp_path) == {"anchor"}
 
@@ -434,20 +446,20 @@ async def test_a_full_disk_stops_the_run_loses_nothing_and_the_log_goes_on_once_
         [(pages,)] = connection.execute("PRAGMA page_count")
         connection.execute(f"PRAGMA max_page_count = {pages + 8}")
         filling = [audited.run([Job(f"{number}" * 500, ("1",))]) for number in range(100)]
-        with pytest.raises(AuditError, match=r"the disk is full\. Free some space, then go on with --resume"):
+        with pytest.raises(AuditError, match=r"the disk is full\. Free some space, then continue with --resume"):
             await all_of(filling)
         written = log.head.num_records
-        assert verified(tmp_path).findings == ()
+        assert verified(tmp_path).damage == ()
         connection.execute("PRAGMA max_page_count = 100000")
         await audited.run([Job("p", ("1",))])
     found = verified(tmp_path)
-    assert (found.head.num_records, found.findings) == (written + 1, ())
+    assert (found.head.num_records, found.damage) == (written + 1, ())
 
 
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from sandbox.audit import Audited, AuditLog, Label
+from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.types import Job
 from tests.sandbox.audit.test_log import EchoExecutor
 
@@ -463,7 +475,7 @@ asyncio.run(run())
 """
 
 
-def test_what_a_killed_process_was_given_is_on_record_and_the_chain_is_whole(tmp_path: Path) -> None:
+def test_every_execution_that_a_killed_process_received_is_recorded_and_the_chain_is_intact(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", WRITER, str(tmp_path / "run.db")], stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as writer:
@@ -472,7 +484,7 @@ def test_what_a_killed_process_was_given_is_on_record_and_the_chain_is_whole(tmp
             pass
         writer.kill()
     assert verified(tmp_path).head.num_records > returned
-    assert verified(tmp_path).findings == ()
+    assert verified(tmp_path).damage == ()
 
 
 def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -480,17 +492,47 @@ def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
         connection.execute("UPDATE audit_schema SET version = 99")
         connection.commit()
-    with pytest.raises(AuditError, match="schema 99"):
+    with pytest.raises(AuditError, match="schema version 99"):
         open_log(tmp_path)
 
 
-async def test_a_log_whose_writer_is_alone_with_it_can_be_read_afterwards_and_says_so_before(tmp_path: Path) -> None:
-    path = tmp_path / "run.db"
-    with closing(AuditLog.open(path, alone=True)) as log:
-        await log.append([Event("resumed", {"after_step": 1})])
-        log.anchor(1)
-        reads: list[Callable[[Path], object]] = [AuditReader.open, lambda file: verify(file, None)]
-        for read in reads:
-            with pytest.raises(AuditError, match="when the run has ended"):
-                read(path)
-    assert verified(tmp_path).findings == ()
+# the encoding stays
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """A log that was written before records were encoded with plain `json.dumps`."""
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.executescript(Path(__file__).with_name("earlier_log.sql").read_text())
+    anchors = Path(__file__).with_name("earlier_log.anchors.jsonl").read_bytes()
+    (tmp_path / "anchors.jsonl").write_bytes(anchors)
+    return tmp_path
+
+
+async def test_a_log_of_the_earlier_writer_verifies_and_continues(earlier: Path) -> None:
+    assert (verified(earlier).damage, verified(earlier).num_anchors) == ((), 2)
+    await recorded(earlier, num_jobs=2)
+    found = verified(earlier)
+    assert (found.damage, found.num_anchors, found.head.num_records) == ((), 3, 10)
+
+
+def test_the_same_executions_give_the_same_bytes_as_in_the_earlier_log(earlier: Path) -> None:
+    reader = AuditReader.open(earlier / "run.db")
+    for body in reader.records("purpose IS NOT NULL"):
+        blobs: dict[str, bytes] = {}
+        place = Place(body["run"], body["sequence"], body["previous"])
+        text = canonical(written_again(reader, body).body(place, blobs))
+        assert digest(text.encode()) == reader.hash(body["sequence"])
+        assert blobs.keys() == set(named_blobs(body))
+
+
+def written_again(reader: AuditReader, body: dict[str, Any]) -> Record:
+    texts, clock = reader.texts(), body["time"]
+    label = Label(body["purpose"], body["task_type"], body["step"], body["policy_version"])
+    span = Span(
+        Moment(clock["begun_s"], clock["begun_monotonic_ns"]), Moment(clock["ended_s"], clock["ended_monotonic_ns"])
+    )
+    job = reader.job(body, texts)
+    if body["kind"] == "broken":
+        return Broken(label, job, text_of(body["failure"], texts), ISOLATION_THEN, span)
+    return Executed(label, job, reader.execution(body, texts), ISOLATION_THEN, span)

@@ -1,0 +1,45 @@
+BEGIN TRANSACTION;
+CREATE TABLE audit_schema (version INTEGER NOT NULL);
+INSERT INTO "audit_schema" VALUES(1);
+CREATE TABLE blobs (sha256 TEXT PRIMARY KEY, content BLOB NOT NULL);
+INSERT INTO "blobs" VALUES('b519280ec9dae1e6b4ac776a4579f652d686c19dc1762f307924298b1be4ad79',X'5B226F73222C22737973225D');
+INSERT INTO "blobs" VALUES('e0ea335e84f53974d16b882000819f2cb0ea229d5e09f2e5e28da1623b3293ae',X'64656620662878293A0A2020202072657475726E2027001B5B324AEDB280E280AE27202B2078');
+INSERT INTO "blobs" VALUES('0d919e73a5d5c2b1b342e59b11a7ea921165becd73feca68745ee0ec9cfcbf19',X'7B226261636B656E64223A22646F636B6572222C22686173685F7365656473223A5B2230222C2231225D2C22696D616765223A227368613235363A30222C226B65726E656C223A2236222C22707974686F6E223A22332E3131222C2272756E74696D65223A2272756E63222C22736563636F6D70223A22227D');
+INSERT INTO "blobs" VALUES('c866efb5b713a4c0a0f2a6b8bed77c714874198a713b34f74958708d49e04c0a',X'2731313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313131313127');
+INSERT INTO "blobs" VALUES('a3c0a35d693b28479d50a46015d309e86da406e96ceeb307a952054e65cacae2',X'56616C75654572726F723A20C3A9');
+INSERT INTO "blobs" VALUES('4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945',X'5B5D');
+INSERT INTO "blobs" VALUES('d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384',X'6772C3B6C39F65');
+INSERT INTO "blobs" VALUES('912e8a70bcc615570f32cb6d9b82adc116b22baebd3db1366254a88ab614dd73',X'74686520636F6E7461696E657220656E6465643A20EDB280');
+INSERT INTO "blobs" VALUES('2f05d4b689d270cafb02285f35f44866f7dc8a2d368a3f9d1124373eeab31fb1',X'626164');
+CREATE TABLE executions (
+    sequence INTEGER PRIMARY KEY,  -- 0 is the genesis record
+    hash     TEXT NOT NULL,        -- SHA-256 of the body
+    body     TEXT NOT NULL,        -- canonical JSON; holds the hash of the record before it
+    kind     TEXT NOT NULL,        -- these four repeat fields of the body, for queries; the verifier compares
+    step     INTEGER,
+    purpose  TEXT,
+    status   TEXT
+);
+INSERT INTO "executions" VALUES(0,'fc2f9964a446b5e4614cce790b106f2fecf16512ab58f73000e2f4c042f741f5','{"boot":"b4575ef0-59d7-4f35-9095-6542576e561d","kind":"genesis","previous":"0000000000000000000000000000000000000000000000000000000000000000","run":"9d83489938639fbe01fb396aa8e0a4d1","sequence":0,"time":{"begun_monotonic_ns":3024956794821,"begun_s":1795277498.0866573,"ended_monotonic_ns":3024956794821,"ended_s":1795277498.0866573},"version":1}','genesis',NULL,NULL,NULL);
+INSERT INTO "executions" VALUES(1,'eb45d86dae40b6422b2a7a4c72a70db3df71b3ebbf632125c984b867226e962f','{"cpu_s":1e-07,"denied":1,"entry":"f","forbidden":"b519280ec9dae1e6b4ac776a4579f652d686c19dc1762f307924298b1be4ad79","inputs":["''%s %%''",{"sha256":"c866efb5b713a4c0a0f2a6b8bed77c714874198a713b34f74958708d49e04c0a"}],"isolation":"0d919e73a5d5c2b1b342e59b11a7ea921165becd73feca68745ee0ec9cfcbf19","kept_bytes":7,"kind":"execution","limits":{"cpu_s":2.0,"memory_mib":256,"open_files":32,"output_bytes":65536,"processes":16,"wall_s":2.0},"output_bytes":70,"peak_memory_mib":9.0,"policy_version":"step-6","previous":"fc2f9964a446b5e4614cce790b106f2fecf16512ab58f73000e2f4c042f741f5","program":"e0ea335e84f53974d16b882000819f2cb0ea229d5e09f2e5e28da1623b3293ae","purpose":"attempt","results":[{"error":"","input":"''%s %%''","is_repeatable":true,"status":"ok","value":"''%s %%''"},{"error":{"sha256":"a3c0a35d693b28479d50a46015d309e86da406e96ceeb307a952054e65cacae2"},"input":{"sha256":"c866efb5b713a4c0a0f2a6b8bed77c714874198a713b34f74958708d49e04c0a"},"is_repeatable":false,"status":"error","value":""}],"run":"9d83489938639fbe01fb396aa8e0a4d1","seed_slot":1,"sequence":1,"status":"timeout","step":7,"task_type":"induction","time":{"begun_monotonic_ns":3024957628343,"begun_s":1795277498.087491,"ended_monotonic_ns":3024957688473,"ended_s":1795277498.0875518},"together":true,"version":1,"wall_s":0.25}','execution',7,'attempt','timeout');
+INSERT INTO "executions" VALUES(2,'f1741941d8387a1dc4fe6727023fae22718792dcb8a9079d52f7b49e0ccf79d6','{"cpu_s":1e-07,"denied":1,"entry":{"sha256":"d353a2671b67afff0941ae456e5c76e9394bd6579774ae7542a6185fb9843384"},"forbidden":"4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945","inputs":["1"],"isolation":"0d919e73a5d5c2b1b342e59b11a7ea921165becd73feca68745ee0ec9cfcbf19","kept_bytes":1,"kind":"execution","limits":{"cpu_s":2.0,"memory_mib":256,"open_files":32,"output_bytes":65536,"processes":16,"wall_s":2.0},"output_bytes":70,"peak_memory_mib":9.0,"policy_version":"step-6","previous":"eb45d86dae40b6422b2a7a4c72a70db3df71b3ebbf632125c984b867226e962f","program":"","purpose":"attempt","results":[{"error":"","input":"1","is_repeatable":true,"status":"ok","value":"1"}],"run":"9d83489938639fbe01fb396aa8e0a4d1","seed_slot":0,"sequence":2,"status":"timeout","step":7,"task_type":"induction","time":{"begun_monotonic_ns":3024957628343,"begun_s":1795277498.087491,"ended_monotonic_ns":3024957688473,"ended_s":1795277498.0875518},"together":false,"version":1,"wall_s":0.25}','execution',7,'attempt','timeout');
+INSERT INTO "executions" VALUES(3,'f80ce23cfb423642c9590ea6b080ca4fc9f58b14457aa829c51d31201a186c2a','{"after_step":7,"boot":"b4575ef0-59d7-4f35-9095-6542576e561d","kind":"anchored","previous":"f1741941d8387a1dc4fe6727023fae22718792dcb8a9079d52f7b49e0ccf79d6","run":"9d83489938639fbe01fb396aa8e0a4d1","sequence":3,"time":{"begun_monotonic_ns":3024958379222,"begun_s":1795277498.0882425,"ended_monotonic_ns":3024958379222,"ended_s":1795277498.0882425},"version":1}','anchored',NULL,NULL,NULL);
+INSERT INTO "executions" VALUES(4,'a6bf803ff24bd82c67b5519b135479b4bbf16c8fc592e862e3f8f56fa5ce0268','{"after_step":6,"boot":"b4575ef0-59d7-4f35-9095-6542576e561d","kind":"resumed","previous":"f80ce23cfb423642c9590ea6b080ca4fc9f58b14457aa829c51d31201a186c2a","run":"9d83489938639fbe01fb396aa8e0a4d1","sequence":4,"time":{"begun_monotonic_ns":3024959375176,"begun_s":1795277498.0892386,"ended_monotonic_ns":3024959375176,"ended_s":1795277498.0892386},"version":1}','resumed',NULL,NULL,NULL);
+INSERT INTO "executions" VALUES(5,'173615c1ced49ec292b9805dbbf33a1c9ae7c3d3770b3606d8a5f6e56bfa3a32','{"entry":"f","failure":{"sha256":"912e8a70bcc615570f32cb6d9b82adc116b22baebd3db1366254a88ab614dd73"},"forbidden":"4f53cda18c2baa0c0354bb5f9a3ecbe5ed12ab4d8e11ba873c2f11161202b945","inputs":["1"],"isolation":"0d919e73a5d5c2b1b342e59b11a7ea921165becd73feca68745ee0ec9cfcbf19","kind":"broken","limits":{"cpu_s":2.0,"memory_mib":256,"open_files":32,"output_bytes":65536,"processes":16,"wall_s":2.0},"policy_version":"","previous":"a6bf803ff24bd82c67b5519b135479b4bbf16c8fc592e862e3f8f56fa5ce0268","program":"2f05d4b689d270cafb02285f35f44866f7dc8a2d368a3f9d1124373eeab31fb1","purpose":"solve","run":"9d83489938639fbe01fb396aa8e0a4d1","seed_slot":0,"sequence":5,"status":"broken","step":0,"task_type":"","time":{"begun_monotonic_ns":3024959500713,"begun_s":1795277498.089364,"ended_monotonic_ns":3024959518269,"ended_s":1795277498.089382},"together":false,"version":1}','broken',0,'solve','broken');
+INSERT INTO "executions" VALUES(6,'7d44fa87d8dc920aef1ce3232c484a6d89608094a3e77e5cd274fb7a2c4395e1','{"after_step":8,"boot":"b4575ef0-59d7-4f35-9095-6542576e561d","kind":"anchored","previous":"173615c1ced49ec292b9805dbbf33a1c9ae7c3d3770b3606d8a5f6e56bfa3a32","run":"9d83489938639fbe01fb396aa8e0a4d1","sequence":6,"time":{"begun_monotonic_ns":3024959905756,"begun_s":1795277498.089769,"ended_monotonic_ns":3024959905756,"ended_s":1795277498.089769},"version":1}','anchored',NULL,NULL,NULL);
+CREATE INDEX executions_by_step ON executions (step);
+CREATE TRIGGER executions_no_update BEFORE UPDATE ON executions
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER executions_no_delete BEFORE DELETE ON executions
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER blobs_no_update BEFORE UPDATE ON blobs
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER blobs_no_delete BEFORE DELETE ON blobs
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER executions_no_replace BEFORE INSERT ON executions
+WHEN EXISTS (SELECT 1 FROM executions WHERE sequence = NEW.sequence)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER blobs_no_replace BEFORE INSERT ON blobs
+WHEN EXISTS (SELECT 1 FROM blobs WHERE sha256 = NEW.sha256 AND content <> NEW.content)
+BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+COMMIT;
