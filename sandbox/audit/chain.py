@@ -43,7 +43,7 @@ class Verification:
     damage: tuple[Damage, ...]
 
 
-class Row(NamedTuple):
+class StoredRecord(NamedTuple):
     """A record as stored in the file."""
 
     sequence: int
@@ -116,14 +116,14 @@ def _check_pages(connection: sqlite3.Connection, found: _Found) -> None:
         found.add("file", -1, f"SQLite finds damage: {'; '.join(verdicts)[:500]}")
 
 
-def _chained(connection: sqlite3.Connection, found: _Found) -> Iterator[tuple[Row, Body]]:
+def _chained(connection: sqlite3.Connection, found: _Found) -> Iterator[tuple[StoredRecord, Body]]:
     """Every record that can be read, after its place in the chain was checked."""
-    before = Row(-1, NO_HASH, b"", ())
+    before = StoredRecord(-1, NO_HASH, b"", ())
     run: object = None
     query = f"SELECT sequence, hash, body, {', '.join(COLUMNS)} FROM executions ORDER BY sequence"
     for sequence, stored, text, *columns in connection.execute(query):
         content = text if isinstance(text, bytes) else b""
-        row = Row(sequence if isinstance(sequence, int) else -1, _text(stored), content, tuple(columns))
+        row = StoredRecord(sequence if isinstance(sequence, int) else -1, _text(stored), content, tuple(columns))
         body = _checked_body(row, found)
         run = body.get("run") if run is None else run
         _check_place(row, before, found)
@@ -135,14 +135,14 @@ def _chained(connection: sqlite3.Connection, found: _Found) -> Iterator[tuple[Ro
         found.add("missing", 0, "there are no records, not even the first one")
 
 
-def _check_place(row: Row, before: Row, found: _Found) -> None:
+def _check_place(row: StoredRecord, before: StoredRecord, found: _Found) -> None:
     if row.sequence == before.sequence:
         found.add("duplicate", row.sequence, "there is a second record with this number")
     elif row.sequence != before.sequence + 1:
         found.add("missing", row.sequence, f"the records between {before.sequence} and this one are missing")
 
 
-def _check_claims(row: Row, body: Body, *, previous: str, run: object, found: _Found) -> None:
+def _check_claims(row: StoredRecord, body: Body, *, previous: str, run: object, found: _Found) -> None:
     """What the record says about itself."""
     if body.get("sequence") != row.sequence:
         found.add("order", row.sequence, f"this record was written as number {body.get('sequence')!r:.40}")
@@ -154,7 +154,7 @@ def _check_claims(row: Row, body: Body, *, previous: str, run: object, found: _F
         found.add("chain", row.sequence, "hash chain broken: this record does not follow the previous one")
 
 
-def _checked_body(row: Row, found: _Found) -> Body:
+def _checked_body(row: StoredRecord, found: _Found) -> Body:
     """The record's body; empty if it cannot be read."""
     if digest(row.content) != row.hash:
         found.add("changed", row.sequence, "the record does not match its hash")
@@ -168,7 +168,7 @@ def _checked_body(row: Row, found: _Found) -> Body:
     return cast(Body, body) if isinstance(body, dict) else {}
 
 
-def _names(row: Row, body: Body, found: _Found) -> list[str]:
+def _names(row: StoredRecord, body: Body, found: _Found) -> list[str]:
     try:
         return [name for name in named_blobs(body) if isinstance(name, str)]  # pyright: ignore[reportUnnecessaryIsInstance]  # the file may come from anywhere
     except (AttributeError, KeyError, TypeError):

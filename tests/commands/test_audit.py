@@ -1,4 +1,4 @@
-"""`azr audit`: what an auditor types, on logs with hostile texts in them."""
+"""`azr audit` on logs with hostile text."""
 
 from __future__ import annotations
 
@@ -77,48 +77,48 @@ async def test_records_are_listed_by_filter(log: Path) -> None:
     assert ids(log, "--program", program[:6].upper()) == [1]
 
 
-async def test_a_run_directory_stands_for_its_log(log: Path) -> None:
+async def test_a_run_directory_can_be_passed_instead_of_its_log(log: Path) -> None:
     assert ids(log.parent) == ids(log)
 
 
 @pytest.mark.parametrize("command", ["list", "show"])
-async def test_hostile_texts_reach_the_terminal_escaped(log: Path, command: str) -> None:
+async def test_hostile_text_is_escaped_in_the_terminal(log: Path, command: str) -> None:
     shown = azr(command, log, *([2] if command == "show" else []))
     assert shown.exit_code == 0
     assert_harmless(shown.output)
     assert "\\x1b" in shown.output
 
 
-async def test_hostile_texts_come_escaped_in_json_too(log: Path) -> None:
+async def test_hostile_text_is_escaped_in_json(log: Path) -> None:
     output = azr("list", log, "--json").output
     assert_harmless(output)
     assert output.isascii()
     assert len(output.splitlines()) == 5
 
 
-async def test_a_line_that_a_program_forges_stands_behind_a_number_and_markup_is_text(log: Path) -> None:
+async def test_a_forged_line_is_numbered_and_markup_is_shown_as_text(log: Path) -> None:
     lines = azr("show", log, 2).output.splitlines()
     assert any(line.startswith("     2 |    2   9  solve  forged line") for line in lines)
     assert any("[bold red]x[/]\\x1b[2J\\r\\x00\\x07\\u202e\\u2028\\udc80\\u200b <script>" in line for line in lines)
 
 
-async def test_show_tells_limits_isolation_values_and_the_place_in_the_chain(log: Path) -> None:
+async def test_show_prints_limits_isolation_values_and_the_place_in_the_chain(log: Path) -> None:
     output = azr("show", log, 1).output
     for said in ('"memory_mib": 256', '"image":"sha256:0"', "step-0", "previous", "canonical input", "gave ok"):
         assert said in output
 
 
-async def test_an_unknown_record_is_said_in_words(log: Path) -> None:
+async def test_an_unknown_record_is_refused_with_a_message(log: Path) -> None:
     assert "holds no record 99" in str(azr("show", log, 99).exception)
 
 
-def test_a_file_without_a_log_is_said_in_words(tmp_path: Path) -> None:
+def test_a_file_without_a_log_is_refused_with_a_message(tmp_path: Path) -> None:
     sqlite3.connect(tmp_path / "run.db").executescript("CREATE TABLE t (a)").close()
     assert "holds no audit log" in str(azr("list", tmp_path).exception)
     assert "there is no audit log" in str(azr("verify", tmp_path / "none").exception)
 
 
-async def test_verify_says_what_was_changed_with_the_exit_code(log: Path) -> None:
+async def test_verify_reports_damage_and_sets_the_exit_code(log: Path) -> None:
     whole = azr("verify", log)
     assert (whole.exit_code, whole.output.splitlines()[0][:19]) == (0, "nothing was changed")
     elsewhere = log.parent / "copy.jsonl"
@@ -147,7 +147,7 @@ async def test_replay_runs_the_recorded_job_and_finds_it_the_same(log: Path) -> 
     assert executor.jobs == [JOBS[1][1]]
 
 
-async def test_replay_tells_another_value_and_another_status(log: Path) -> None:
+async def test_replay_reports_a_different_value_and_status(log: Path) -> None:
     other = await replayed(log, 1, ScriptedExecutor(execution(ran("2", input="1"), failed(Status.TIMEOUT))))
     assert [text[:35] for text in other.differences] == [
         "status ok, now timeout", "input 1: status ok, now timeout", "input 1: input d4735e3a265e, now 6b",
@@ -170,7 +170,7 @@ async def test_an_event_cannot_be_replayed(log: Path) -> None:
         await replayed(log, 0, InProcessExecutor())
 
 
-async def test_json_lines_hold_every_record_with_its_texts(log: Path, tmp_path: Path) -> None:
+async def test_json_lines_contain_every_record_with_its_texts(log: Path, tmp_path: Path) -> None:
     assert azr("export", log, "--output", tmp_path / "all.jsonl").exit_code == 0
     lines = (tmp_path / "all.jsonl").read_text("ascii").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -180,7 +180,7 @@ async def test_json_lines_hold_every_record_with_its_texts(log: Path, tmp_path: 
     assert rows[2]["previous"] == rows[1]["hash"]
 
 
-async def test_parquet_holds_every_record_with_types(log: Path, tmp_path: Path) -> None:
+async def test_parquet_contains_every_record_with_types(log: Path, tmp_path: Path) -> None:
     assert azr("export", log, "--format", "parquet", "--output", tmp_path / "all.parquet").exit_code == 0
     table = parquet.read_table(tmp_path / "all.parquet").to_pylist()  # pyright: ignore[reportUnknownVariableType]
     assert [row["sequence"] for row in table] == [0, 1, 2, 3, 4]  # pyright: ignore[reportUnknownVariableType]

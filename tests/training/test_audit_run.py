@@ -59,7 +59,7 @@ def right_program(prompt: str) -> str:
 def audited(
     folder: Path, *settings: str, policy: ScriptedPolicy | None = None, log: AuditLog | None = None
 ) -> Generator[Session]:
-    """A session whose executions are on record, in a run directory that `azr audit` can read."""
+    """A session whose executions are recorded, in a run directory that `azr audit` can read."""
     bare = session(folder, *SETTINGS, *settings)
     policy = policy or script()
     (folder / "config.toml").write_text(configfile.dump(bare.config))
@@ -129,7 +129,7 @@ async def test_every_verdict_and_reward_follows_from_the_log(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("duplicates", ["off", "zero", "rejected"])
-async def test_duplicates_are_told_as_in_the_run(tmp_path: Path, duplicates: str) -> None:
+async def test_duplicates_are_recognised_as_in_the_run(tmp_path: Path, duplicates: str) -> None:
     policy = ScriptedPolicy(
         lambda prompt: (
             proposal(program(3), "1") if cell_of(prompt).role is Role.PROPOSER else [right_output(prompt), "malformed"]
@@ -161,14 +161,14 @@ async def test_steps_that_were_undone_by_a_resume_do_not_count(tmp_path: Path) -
         ("DELETE FROM executions WHERE purpose = 'attempt'", "execution"),
     ],
 )
-async def test_a_rollout_that_the_log_tells_otherwise_is_found(tmp_path: Path, statement: str, field: str) -> None:
+async def test_a_rollout_that_differs_from_the_log_is_found(tmp_path: Path, statement: str, field: str) -> None:
     folder = await trained(tmp_path / "run", "steps=2")
     change(folder, statement)
     code, output = await reverified(folder)
     assert (code, field in output) == (1, True), output
 
 
-async def test_a_verdict_that_was_trained_on_without_a_run_is_found(tmp_path: Path) -> None:
+async def test_a_verdict_without_a_recorded_execution_is_found(tmp_path: Path) -> None:
     folder = await trained(tmp_path / "run", "steps=1")
     answer = reply(block("input", "12345")).replace("'", "''")
     change(folder, f"UPDATE rollouts SET completion = '{answer}' WHERE task_type = 'abduction' AND role = 'solver'")
@@ -176,7 +176,7 @@ async def test_a_verdict_that_was_trained_on_without_a_run_is_found(tmp_path: Pa
     assert (code, "no execution" in output) == (1, True), output
 
 
-async def test_a_disk_that_is_full_stops_the_run_which_goes_on_once_there_is_room(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_the_run_and_it_resumes_once_there_is_space(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     await trained(folder, "steps=1")
     connection = sqlite3.connect(folder / "run.db", check_same_thread=False)
@@ -202,6 +202,6 @@ async def test_a_job_with_several_answers_gives_each_of_them() -> None:
     assert values == ["1", "2", "2"]
 
 
-async def test_a_job_that_is_not_on_record_is_no_wrong_answer() -> None:
+async def test_a_job_without_a_record_is_an_error_and_not_a_wrong_answer() -> None:
     with pytest.raises(NotOnRecord):
         await LogExecutor({}, 0).run([Job("p", ("1",))])

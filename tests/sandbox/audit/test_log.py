@@ -40,7 +40,7 @@ ISOLATION_THEN = Isolation("docker", "runc", "sha256:0", seccomp="", kernel="6",
 
 
 class EchoExecutor:
-    """Gives every input back as its value."""
+    """Returns every input as its value."""
 
     def __init__(self, failure: SandboxBroken | None = None) -> None:
         self._failure = failure
@@ -69,7 +69,7 @@ def echo(job: Job) -> Execution:
 
 
 async def all_of(runs: Iterable[Awaitable[object]]) -> None:
-    """One after the other: each in a transaction of its own."""
+    """Run one after the other, so that each has its own transaction."""
     waiting = iter(runs)
     try:
         for run in waiting:
@@ -118,7 +118,7 @@ def tamper(folder: Path, *statements: str) -> None:
 
 
 def forge(folder: Path, sequence: int, change: Callable[[dict[str, Any]], None]) -> None:
-    """Exchange a record for one that matches its own hash."""
+    """Replace a record by one that matches its own hash."""
     with closing(sqlite3.connect(folder / "run.db")) as connection:
         [text] = connection.execute("SELECT body FROM executions WHERE sequence = ?", (sequence,)).fetchone()
     body = json.loads(text)
@@ -128,10 +128,10 @@ def forge(folder: Path, sequence: int, change: Callable[[dict[str, Any]], None])
     tamper(folder, f"UPDATE executions SET body = '{quoted}', hash = '{name}' WHERE sequence = {sequence}")
 
 
-# what is kept
+# what is recorded
 
 
-async def test_an_execution_is_on_record_before_it_is_returned_with_everything_that_an_auditor_asks(
+async def test_an_execution_is_recorded_in_full_before_it_is_returned(
     tmp_path: Path,
 ) -> None:
     job = Job(HOSTILE, ("'a'", "'\udfff'"), seed_slot=1, forbidden=("os",), together=True)
@@ -174,7 +174,7 @@ async def test_a_text_is_stored_once(tmp_path: Path) -> None:
         "'\ud83d\ude00'",
     ],
 )
-async def test_every_text_comes_back_as_it_was(tmp_path: Path, text: str) -> None:
+async def test_every_text_survives_unchanged(tmp_path: Path, text: str) -> None:
     with closing(open_log(tmp_path)) as log:
         [execution] = await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (text, "1"), entry=text)])
         reader = AuditReader.open(tmp_path / "run.db")
@@ -185,7 +185,7 @@ async def test_every_text_comes_back_as_it_was(tmp_path: Path, text: str) -> Non
     assert verified(tmp_path).damage == ()
 
 
-async def test_a_short_text_stands_in_the_record_and_a_long_one_beside_it(tmp_path: Path) -> None:
+async def test_a_short_text_is_stored_in_the_record_and_a_long_one_in_a_blob(tmp_path: Path) -> None:
     short, long = "1" * MAX_INLINE_CHARS, "1" * (MAX_INLINE_CHARS + 1)
     with closing(open_log(tmp_path)) as log:
         await Audited(EchoExecutor(), log, Label("cli")).run([Job("p", (short, long))])
@@ -194,7 +194,7 @@ async def test_a_short_text_stands_in_the_record_and_a_long_one_beside_it(tmp_pa
     assert digest(long.encode()) in named_blobs(body)
 
 
-async def test_a_label_is_changed_for_one_view_and_the_log_is_shared(tmp_path: Path) -> None:
+async def test_labelled_changes_the_label_and_shares_the_log(tmp_path: Path) -> None:
     with closing(open_log(tmp_path)) as log:
         audited = Audited(EchoExecutor(), log, Label("validate"))
         await labelled(audited, purpose="solve", step=4).run([Job("", ("1",))])
@@ -208,7 +208,7 @@ def test_an_executor_without_a_log_ignores_labels() -> None:
     assert labelled(executor, purpose="solve") is executor
 
 
-async def test_a_sandbox_that_breaks_is_on_record_with_the_program_that_it_ran(tmp_path: Path) -> None:
+async def test_a_failure_of_the_sandbox_is_recorded_with_the_program_that_it_ran(tmp_path: Path) -> None:
     with closing(open_log(tmp_path)) as log:
         with pytest.raises(SandboxBroken):
             await Audited(EchoExecutor(SandboxBroken("gone")), log, Label("solve")).run([Job("bad", ("1",))])
@@ -226,7 +226,7 @@ async def test_concurrent_runs_share_transactions_and_none_is_lost(tmp_path: Pat
     assert verified(tmp_path).damage == ()
 
 
-async def test_a_waiter_that_is_cancelled_takes_no_other_with_it(tmp_path: Path) -> None:
+async def test_cancelling_one_call_does_not_affect_another(tmp_path: Path) -> None:
     with closing(open_log(tmp_path)) as log:
         audited = Audited(EchoExecutor(), log, Label("solve"))
         first, second = (asyncio.create_task(audited.run([Job(text, ("1",))])) for text in ("a", "b"))
@@ -244,14 +244,14 @@ async def test_two_logs_on_one_file_make_one_chain(tmp_path: Path) -> None:
     assert verified(tmp_path).damage == ()
 
 
-async def test_the_log_goes_on_where_it_ended(tmp_path: Path) -> None:
+async def test_a_reopened_log_continues_its_chain(tmp_path: Path) -> None:
     for _ in range(3):
         await recorded(tmp_path, num_jobs=2)
     found = verified(tmp_path)
     assert (found.head.num_records, found.num_anchors, found.damage) == (10, 3, ())
 
 
-# what a change leaves to be seen
+# what verification detects
 
 
 async def test_an_untouched_log_has_no_damage(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ async def test_a_changed_text_is_found(tmp_path: Path) -> None:
     assert kinds(tmp_path) == {"text"}
 
 
-async def test_a_text_that_is_gone_and_one_that_nobody_names_are_found(tmp_path: Path) -> None:
+async def test_a_missing_text_and_an_added_text_are_found(tmp_path: Path) -> None:
     await recorded(tmp_path)
     tamper(tmp_path, "DELETE FROM blobs WHERE sha256 = (SELECT sha256 FROM blobs LIMIT 1)")
     [gone] = verified(tmp_path).damage
@@ -325,7 +325,7 @@ async def test_a_deleted_record_is_found(tmp_path: Path) -> None:
     assert {"missing", "chain"} <= kinds(tmp_path)
 
 
-async def test_a_deleted_record_is_found_when_the_numbers_are_closed_up(tmp_path: Path) -> None:
+async def test_a_deleted_record_is_found_after_renumbering(tmp_path: Path) -> None:
     await recorded(tmp_path)
     tamper(
         tmp_path,
@@ -343,7 +343,7 @@ async def test_an_inserted_record_is_found(tmp_path: Path) -> None:
     assert {"order", "chain"} <= kinds(tmp_path)
 
 
-async def test_exchanged_places_are_found(tmp_path: Path) -> None:
+async def test_reordered_records_are_found(tmp_path: Path) -> None:
     await recorded(tmp_path)
     moves = ((2, 99), (4, 2), (99, 4))
     tamper(tmp_path, *(f"UPDATE executions SET sequence = {to} WHERE sequence = {of}" for of, to in moves))
@@ -396,7 +396,7 @@ async def test_another_run_in_place_of_this_one_is_found_by_the_anchor(tmp_path:
     assert kinds(mine) == {"anchor"}
 
 
-async def test_dropped_and_weakened_guards_are_found(tmp_path: Path) -> None:
+async def test_dropped_and_weakened_triggers_are_found(tmp_path: Path) -> None:
     await recorded(tmp_path)
     with closing(sqlite3.connect(tmp_path / "run.db")) as attacker:
         attacker.execute("DROP TRIGGER blobs_no_update")
@@ -416,7 +416,7 @@ async def test_a_file_with_a_destroyed_page_gives_damage_and_no_traceback(tmp_pa
     assert verified(tmp_path).damage
 
 
-def test_no_file_and_no_database_are_said_in_words(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_foreign_file_are_refused_with_a_message(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="there is no audit log"):
         verify(tmp_path / "run.db", None)
     (tmp_path / "run.db").write_bytes(b"no database at all" * 100)
@@ -424,7 +424,7 @@ def test_no_file_and_no_database_are_said_in_words(tmp_path: Path) -> None:
         verify(tmp_path / "run.db", None)
 
 
-async def test_a_torn_anchor_is_passed_over_and_replaced_a_forged_one_is_found(tmp_path: Path) -> None:
+async def test_an_incomplete_last_anchor_is_ignored_and_replaced_but_a_forged_one_is_found(tmp_path: Path) -> None:
     await recorded(tmp_path)
     anchors = tmp_path / "anchors.jsonl"
     with anchors.open("ab") as file:
@@ -436,10 +436,12 @@ async def test_a_torn_anchor_is_passed_over_and_replaced_a_forged_one_is_found(t
     assert kinds(tmp_path) == {"anchor"}
 
 
-# a full disk
+# a full disk, a killed process
 
 
-async def test_a_full_disk_stops_the_run_loses_nothing_and_the_log_goes_on_once_there_is_room(tmp_path: Path) -> None:
+async def test_a_full_disk_stops_the_run_but_loses_nothing_and_the_log_continues_once_there_is_space(
+    tmp_path: Path,
+) -> None:
     connection = sqlite3.connect(tmp_path / "run.db", check_same_thread=False)
     with closing(AuditLog(connection, tmp_path / "anchors.jsonl")) as log:
         audited = Audited(EchoExecutor(), log, Label("solve"))
@@ -496,7 +498,7 @@ def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
         open_log(tmp_path)
 
 
-# the encoding stays
+# logs of the earlier writer
 
 
 @pytest.fixture
