@@ -128,9 +128,9 @@ def verify(
 ) -> None:
     """Check that nothing was changed since it was written; exit code 1 if something was.
 
-    Detects changed bytes, inserted, deleted, exchanged and repeated records, records of other runs, missing texts and
-    dropped triggers. Truncation or a rewritten log can only be detected with an anchor that the attacker could not
-    change: copy anchors.jsonl elsewhere while the run goes on.
+    Detects changed, inserted, deleted, reordered and repeated records, missing texts and dropped triggers.
+    Truncation or a rewritten log can only be detected with an anchor that the attacker could not change:
+    copy anchors.jsonl elsewhere while the run goes on.
     """
     from sandbox.audit.chain import verify as verify_log
 
