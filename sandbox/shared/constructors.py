@@ -25,11 +25,6 @@ class NotCanonical(ValueError):
     """The text writes out no value."""
 
 
-def construct(name: str, values: list[Any], keywords: dict[str, Any]) -> Any:
-    """The value of `name(*values, **keywords)`; raises `NotCanonical` where the types do not fit."""
-    return CONSTRUCTORS[name](values, keywords)
-
-
 def check_hashes(members: Sequence[Any]) -> None:
     """Refuse members that cannot be hashed or that were chosen to collide."""
     hashes = collections.Counter(map(hash, members))
@@ -151,10 +146,7 @@ _IN_MODULES: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
 
 CONSTRUCTORS = _BARE | _IN_MODULES | {name.partition(".")[2]: make for name, make in _IN_MODULES.items()}
 
-CONSTANTS: dict[str | None, Any] = {
-    "None": None,
-    "True": True,
-    "False": False,
+CONSTANTS: dict[str, Any] = {
     "nan": math.nan,
     "inf": math.inf,
     "datetime.timezone.utc": datetime.timezone.utc,

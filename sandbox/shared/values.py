@@ -14,13 +14,14 @@ method that a class could override.
 from __future__ import annotations
 
 import collections
+import keyword
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from sandbox.shared.constructors import NotCanonical
 from sandbox.shared.literals import Arguments, decode, decode_arguments
 from sandbox.shared.scalars import SCALARS, NotAValue, TooLarge
-from sandbox.shared.tokens import is_parameter_name
 
 __all__ = [
     "Arguments",
@@ -70,6 +71,11 @@ def same(left: Any, right: Any, strict: bool = False) -> bool:
 def same_text(left: str, right: str, strict: bool = False) -> bool:
     """`same` of two canonical texts; equal texts need no reading."""
     return left == right or same(decode(left), decode(right), strict)
+
+
+def is_parameter_name(name: str) -> bool:
+    """Whether a keyword argument may have this name, spelled as Python keeps it (NFKC)."""
+    return name.isidentifier() and not keyword.iskeyword(name) and unicodedata.is_normalized("NFKC", name)
 
 
 class _Encoder:
