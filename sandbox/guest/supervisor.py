@@ -15,7 +15,7 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
@@ -47,12 +47,12 @@ def main() -> NoReturn:
     gc.collect()
     gc.freeze()
     while numbers := watch.read_exactly(0, wire.REQUEST.size):
-        watch.serve(wire.read_request(numbers))
+        watch.serve(wire.read_request_header(numbers))
     raise SystemExit(0)
 
 
 @contextmanager
-def private_builtins() -> Iterator[None]:
+def private_builtins() -> Generator[None]:
     """Give every module of ours that is imported meanwhile builtins of its own.
 
     A program shares its process with our modules. It may replace `builtins.len`, but only for itself.

@@ -12,9 +12,7 @@ from tests.sandbox.conftest import Running
 
 SANDBOX = Path(__file__).parents[3] / "sandbox"
 MODULES = [path for folder in ("shared", "guest") for path in sorted((SANDBOX / folder).glob("*.py"))]
-LOADED = {
-    f"sandbox.{path.parent.name}.{path.stem}" for path in MODULES if path.stem not in ("__init__", "supervisor")
-}
+LOADED = {f"sandbox.{path.parent.name}.{path.stem}" for path in MODULES if path.stem not in ("__init__", "supervisor")}
 PROGRAM = """
 import builtins, sys
 def f():
