@@ -129,23 +129,13 @@ def _message(error: BaseException) -> str:
         return str(name)
 
 
-INPUT_NAMES: dict[str, Any] = {
-    "collections": collections,
-    "datetime": datetime,
-    "decimal": decimal,
-    "fractions": fractions,
-    "Counter": collections.Counter,
-    "OrderedDict": collections.OrderedDict,
-    "defaultdict": collections.defaultdict,
-    "deque": collections.deque,
-    "Fraction": fractions.Fraction,
-    "Decimal": decimal.Decimal,
-    "date": datetime.date,
-    "timedelta": datetime.timedelta,
-    "timezone": datetime.timezone,
-    "nan": math.nan,
-    "inf": math.inf,
-}
+_MODULES = {module.__name__: module for module in (collections, datetime, decimal, fractions)}
+_TYPES = (
+    *(collections.Counter, collections.OrderedDict, collections.defaultdict, collections.deque),
+    *(fractions.Fraction, decimal.Decimal, datetime.date, datetime.timedelta, datetime.timezone),
+)
+INPUT_NAMES: dict[str, Any] = {**_MODULES, **{kind.__name__: kind for kind in _TYPES}, "nan": math.nan, "inf": math.inf}
+"""What the source of an input may name, besides builtins."""
 
 _WORK: dict[int, Callable[[tuple[Any, ...], int, Write], None]] = {
     Kind.INSPECT: inspect_program,

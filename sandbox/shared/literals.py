@@ -18,9 +18,9 @@ from sandbox.shared.constructors import CONSTANTS, CONSTRUCTORS, MAX_BITS, NotCa
 
 MAX_TEXT = 256 * 1024
 MAX_DEPTH = 136
-"""Open brackets. Twice the depth that `encode` writes, because `Counter({...})` is one level there and two here."""
+"""Open brackets in a text. `encode` writes up to 64 levels, of which `Counter({...})` takes two brackets each."""
 MAX_OPERATORS = 1000
-"""In one sum or product. Python's parser refuses about 2,000, depending on how deep the caller's stack is."""
+"""In one sum or product. Python's parser gives up at about 2,000, depending on the depth of the caller's stack."""
 
 _T = TypeVar("_T")
 
@@ -66,18 +66,18 @@ def _read(text: str, max_chars: int, function: str, read: Callable[[Any], _T]) -
 
 
 def _parsed(text: str, max_chars: int, function: str) -> ast.expr:
-    """The syntax tree of `(text)` or `function(text)`; the brackets of the text match, so it cannot close ours.
+    """The syntax tree of `(text)` or `function(text)`. The text cannot close that bracket: its brackets match.
 
-    Python's parser takes linear time and bounded stack on what gets past these checks. It never warns: see `_literal`.
+    A text that passes the checks costs Python's parser linear time and a bounded stack, and never makes it warn.
     """
     if len(text) > max_chars:
         raise NotCanonical(f"longer than {max_chars} characters")
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not _TOKENS.fullmatch(text):
         raise NotCanonical("a character, number or string literal that no value contains")
-    code = _STRING.sub("", text)
+    code = _STRING.sub("", text) if "'" in text or '"' in text else text
     if not unicodedata.is_normalized("NFKC", code):
-        raise NotCanonical("a name that Python would spell differently")
+        raise NotCanonical("a name that is not spelled as Python keeps it (NFKC)")
     depths = [0, *itertools.accumulate(1 if bracket in "([{" else -1 for bracket in _BRACKET.findall(code))]
     if min(depths) < 0 or depths[-1] != 0:
         raise NotCanonical("brackets do not match")
@@ -89,7 +89,7 @@ def _parsed(text: str, max_chars: int, function: str) -> ast.expr:
 
 
 def _strings(prefix: str, escape: str) -> str:
-    """A pattern of string literals. Possessive: no text makes it backtrack."""
+    """A pattern of string literals. Its quantifiers are possessive, so it takes linear time on every text."""
     triple, single = [
         "|".join(form.replace("Q", quote).replace("ESCAPE", escape) for quote in "'\"")
         for form in (r"QQQ(?:[^Q\\]++|ESCAPE|Q(?!QQ))*+QQQ", r"Q(?!QQ)(?:[^Q\\\n]++|ESCAPE)*+Q")
@@ -114,7 +114,7 @@ _ESCAPE_IN_TEXT = re.compile(r"(\\[\\'\"abfnrtvxuU0-7\n])|\\")
 
 
 def _literal(match: re.Match[str]) -> str:
-    """The literal in words of which Python does not complain: `\\\\d` for `\\d`, a name for `<class 'int'>`."""
+    """The literal as Python reads it without a warning: `\\\\d` for `\\d`, and a name for `<class 'int'>`."""
     if match[0].startswith("<"):
         return "(_)"
     prefix = match[0].partition(match[0][-1])[0].lower()
@@ -142,7 +142,7 @@ class _Reader:
     def constant(self, node: ast.Constant) -> Any:
         value = node.value
         if value is ... or (type(value) is int and value.bit_length() > MAX_BITS):
-            raise NotCanonical("an ellipsis, or an integer that is too long")
+            raise NotCanonical("an ellipsis, or an integer of too many digits")
         return value
 
     def list_display(self, node: ast.List) -> list[Any]:
@@ -181,19 +181,19 @@ class _Reader:
     def arguments(self, call: ast.Call) -> Arguments:
         keywords = {keyword.arg: self.value(keyword.value) for keyword in call.keywords if keyword.arg is not None}
         if len(keywords) < len(call.keywords):
-            raise NotCanonical("a keyword twice, or `**`")
+            raise NotCanonical("a keyword is repeated, or the call contains `**`")
         return Arguments(tuple(self.values(call.args)), keywords)
 
     def signed(self, node: ast.UnaryOp) -> int | float | complex:
         if type(node.op) not in (ast.UAdd, ast.USub) or type(node.operand) is ast.UnaryOp:
-            raise NotCanonical("an operator that is not one sign")
+            raise NotCanonical("only one + or - may precede a number")
         value = self.value(node.operand)
         if type(value) not in (int, float, complex):
             raise NotCanonical("only numbers take a sign")
         return -value if type(node.op) is ast.USub else value
 
     def operation(self, node: ast.BinOp) -> Any:
-        """From left to right, without recursion, because `1 + 1 + ...` is a tree as deep as it is long."""
+        """From left to right. A loop, because the tree of `1 + 1 + ...` is as deep as the text is long."""
         operations: list[ast.BinOp] = []
         left: ast.expr = node
         while isinstance(left, ast.BinOp):
@@ -230,7 +230,7 @@ _NODES: dict[type[ast.expr], Callable[[_Reader, Any], Any]] = {
 
 
 def _dotted(node: ast.expr) -> str:
-    """`collections.Counter` for the node of that name; a text that is not a name for any other node."""
+    """The dotted name that a node writes out, `collections.Counter`; of any other node, a text that is not a name."""
     if isinstance(node, ast.Attribute):
         return f"{_dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else ""
@@ -242,4 +242,4 @@ def _drop_factory(call: ast.Call) -> None:
     if not isinstance(factory, ast.Name | ast.Attribute) and not (
         isinstance(factory, ast.Constant) and factory.value is None
     ):
-        raise NotCanonical("a defaultdict starts with its factory")
+        raise NotCanonical("the first argument of defaultdict must be its factory")
