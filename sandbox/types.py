@@ -1,10 +1,10 @@
-"""What goes into the sandbox, what comes out, and who promises it.
+"""The contract of the sandbox: what goes in (`Job`), what comes out (`Execution`), what every `Executor` promises.
 
 ::
 
-    SandboxError                 our fault or the host's: never a wrong answer, always an exception that travels
+    SandboxError                 the sandbox or the host failed, not the program: never counts as a wrong answer
     ├── EngineUnavailable        no Docker engine answers
-    ├── ImageMissing             the sandbox image is not there
+    ├── ImageMissing             the sandbox image does not exist
     ├── SandboxBroken            containers keep dying although they are replaced
     └── AuditError               the audit log cannot be written or read
 """
@@ -16,12 +16,26 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, Self
 
-from sandbox.shared.limits import Limits as Limits
-from sandbox.shared.limits import Status as Status
+from sandbox.shared.limits import Limits, Status
+
+__all__ = [
+    "AuditError",
+    "EngineUnavailable",
+    "Execution",
+    "Executor",
+    "ImageMissing",
+    "Isolation",
+    "Job",
+    "Limits",
+    "RunResult",
+    "SandboxBroken",
+    "SandboxError",
+    "Status",
+]
 
 
 class SandboxError(Exception):
-    """The sandbox itself failed; no verdict may be drawn from it."""
+    """The sandbox itself failed, so nothing is known about the program."""
 
 
 class EngineUnavailable(SandboxError):
@@ -29,15 +43,15 @@ class EngineUnavailable(SandboxError):
 
 
 class ImageMissing(SandboxError):
-    """The sandbox image is not there; the message says how to build it."""
+    """The sandbox image does not exist; the message says how to build it."""
 
 
 class SandboxBroken(SandboxError):
-    """Containers die again and again although they are replaced."""
+    """Containers keep dying although they are replaced."""
 
 
 class AuditError(SandboxError):
-    """The audit log cannot be written, so no verdict may be drawn; or it cannot be read. The message says why."""
+    """The audit log cannot be written or read; the message says why. Without a record there is no verdict."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,30 +60,30 @@ class Job:
 
     program: str
     inputs: tuple[str, ...]
-    """Argument lists as source text: `[3, 1], b='a'`. Evaluated in an empty namespace in a process of their own."""
+    """Argument lists as source text, for example `[3, 1], b='a'`; each is evaluated apart from the program."""
     entry: str = "f"
     limits: Limits = field(default_factory=Limits)
     forbidden: tuple[str, ...] = ()
-    """Dotted module names that the static policy refuses; empty switches it off."""
+    """Dotted names that the screen refuses; empty switches the screen off."""
     seed_slot: int = 0
-    """Which PYTHONHASHSEED family runs it: 0 or 1. A determinism check uses both."""
+    """Which kind of guest runs it, 0 or 1. The two differ in hash seed, clock and more, to show nondeterminism."""
     together: bool = False
-    """All inputs in one fresh process, not one each; from last to first in slot 1; ends at the first that fails."""
+    """Run all inputs in one fresh process (until one fails; slot 1 in reverse order) instead of one process each."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What one input gave."""
+    """What became of one input."""
 
     status: Status
     input: str
-    """The canonical text of the argument list as evaluated, keywords last; empty when the input itself failed."""
+    """Canonical text of the evaluated argument list, keywords last; empty if the input itself failed."""
     value: str
     """Canonical text of the returned value; empty unless `status` is ok."""
     error: str
-    """Exception type and message, bounded and untrusted; empty when ok."""
+    """Exception type and message, bounded and untrusted; empty if ok."""
     is_repeatable: bool = True
-    """False when the two calls in one process disagreed."""
+    """False if the two calls in the process returned different values."""
 
     @property
     def ok(self) -> bool:
@@ -78,7 +92,7 @@ class RunResult:
 
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What became of a job. `status` is the first status that is not ok, else ok."""
+    """What became of a job. `status` is the first status that is not ok, otherwise ok."""
 
     status: Status
     results: tuple[RunResult, ...]
@@ -86,9 +100,9 @@ class Execution:
     cpu_s: float
     peak_memory_mib: float
     output_bytes: int = 0
-    """All that the program printed or handed over; what was kept of it are the values."""
+    """Everything that the program printed or returned; only the values are kept."""
     denied: int = 0
-    """Runs that the kernel ended for a system call that no honest program makes."""
+    """Runs that the kernel ended because of a system call that no ordinary program makes."""
 
     @property
     def ok(self) -> bool:
@@ -97,16 +111,16 @@ class Execution:
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """What stands between the programs and the host, as found when the executor started. The audit log records it."""
+    """What isolates programs from the host, as found when the executor started. The audit log records it."""
 
     backend: str
     """`docker` or `jail`."""
     runtime: str
-    """What makes the walls: `runc`, `runsc`, `bwrap`."""
+    """What makes the isolation: `runc`, `runsc`, `bwrap`."""
     image: str
-    """Digest of everything that the guest consists of: `sha256:...`."""
+    """Digest of every file in the guest: `sha256:...`."""
     seccomp: str
-    """SHA-256 of the system-call filter; empty where there is none."""
+    """SHA-256 of the system-call filter; empty if there is none."""
     kernel: str
     python: str
     hash_seeds: tuple[str, str]
@@ -118,14 +132,14 @@ class Executor(Protocol):
 
     @property
     def isolation(self) -> Isolation:
-        """Known once the executor has started."""
+        """Known after the executor has started."""
         ...
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
-        """Run all jobs, many in flight; executions come back in the order of the jobs.
+        """Run all jobs, many at a time; executions come back in the order of the jobs.
 
         Raises:
-            SandboxError: the sandbox failed; programs cannot cause it short of a bug here.
+            SandboxError: the sandbox failed. A program cannot cause this unless the sandbox has a bug.
         """
         ...
 

@@ -1,7 +1,8 @@
-"""Another day and another machine for one of the seed slots, so that a program that reads them gives itself away.
+"""Shifts the clock and the machine's figures in one of the two seed slots, so that a program that depends on them gives
+different values there.
 
-Done inside Python, because the kernel shifts no wall clock for a container; a program that reads the time by other ways
-sees the true one, which never stands still between two runs either.
+Python's functions are replaced, because the kernel cannot shift the wall clock of a container. A program that reads the
+time in another way sees the true time, which differs between two runs anyway.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 VARIABLE = "SANDBOX_CLOCK_SHIFT_S"
-MORE_LOAD = 1.25
+EXTRA_LOAD = 1.25
 
 
 def shift() -> None:
-    """Shift the clocks by what the environment says, and take that out of the environment."""
+    """Shift the clocks by the seconds in the environment variable, and remove the variable."""
     seconds = int(os.environ.pop(VARIABLE, "0"))
     if seconds:
         _shift_time(time, seconds)
@@ -59,7 +60,7 @@ def _from_shifted(convert: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _shift_datetime(kind: Any, later: datetime.timedelta) -> None:
-    """The class is immutable from Python, but not the dictionary behind its attributes. `today` asks `time` anyway."""
+    """Change the dictionary behind the class, because the class itself is immutable. `today` reads `time` anyway."""
     now, utcnow = kind.now, kind.utcnow
 
     def shifted_now(tz: datetime.tzinfo | None = None) -> datetime.datetime:
@@ -72,8 +73,8 @@ def _shift_datetime(kind: Any, later: datetime.timedelta) -> None:
 
 
 def _shift_measures(module: Any, seconds: int) -> None:
-    """What changes too slowly for two runs to tell: ticks since the start, load, number of processors."""
+    """Figures that change too slowly to differ between two runs: ticks since start, load, number of processors."""
     times, load, count = os.times, os.getloadavg, os.cpu_count
     module.times = lambda: os.times_result((*times()[:4], times()[4] + seconds))
-    module.getloadavg = lambda: tuple(average + MORE_LOAD for average in load())
+    module.getloadavg = lambda: tuple(average + EXTRA_LOAD for average in load())
     module.cpu_count = lambda: (count() or 1) + 1

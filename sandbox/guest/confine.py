@@ -1,4 +1,4 @@
-"""What a process gives up before it runs hostile code, and how everything of it is removed afterwards."""
+"""What a fork gives up before it runs hostile code (`enter`), and how its files are removed afterwards."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import resource
 import stat
 
-from sandbox.shared.wire import Request
+from sandbox.shared.wire import RequestHeader
 
 SCRATCH = os.environ.get("TMPDIR", "/tmp")
 USER_VARIABLE = "SANDBOX_PROGRAM_USER"
@@ -20,63 +20,62 @@ STACK_BYTES = 8 * 1024 * 1024
 PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
 MOST_CAPABILITIES = 64
 OWN_PROCESSES = 2
-"""The supervisor, and one that is being reaped: they count against the container's user as well."""
+"""The supervisor and one process that is being reaped; both count against the container's user."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def hide_memory() -> None:
-    """No process of the same user may trace this one or read its files under /proc; forks inherit it."""
+    """Forbid processes of the same user to trace this one or to read its files under /proc. Forks inherit it."""
     if _libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 
-class _Place:
+class _Prepared:
     """What the supervisor prepares once for all forks."""
 
     null_fd = -1
-    """/dev/null; stands in for standard input."""
+    """/dev/null, the standard input of forks."""
     space_bytes = 0
-    """Address space of the bare interpreter."""
+    """Address space of the interpreter before a program runs."""
     user = 0
-    """Whom programs run as where the supervisor is somebody else; 0 where they share a user."""
+    """The user that programs run as; 0 if it is the supervisor's own."""
 
 
 def settle() -> None:
-    """Open what forks need, and give up at once what is the same for all."""
-    _Place.null_fd = os.open("/dev/null", os.O_RDONLY)
-    _Place.user = int(os.environ.pop(USER_VARIABLE, "0"))
-    if _Place.user:
+    """Open what forks need, and give up what no fork needs."""
+    _Prepared.null_fd = os.open("/dev/null", os.O_RDONLY)
+    _Prepared.user = int(os.environ.pop(USER_VARIABLE, "0"))
+    if _Prepared.user:
         os.setgroups([])
         for capability in range(MOST_CAPABILITIES):
             _libc.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
     os.chdir(SCRATCH)
     clean_scratch()
-    for what, bound in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, FILE_BYTES)):
-        resource.setrlimit(what, (bound, bound))
+    _set_limit(resource.RLIMIT_CORE, 0)
+    _set_limit(resource.RLIMIT_FSIZE, FILE_BYTES)
     _, most = resource.getrlimit(resource.RLIMIT_STACK)
-    bound = STACK_BYTES if most == resource.RLIM_INFINITY else min(STACK_BYTES, most)
-    resource.setrlimit(resource.RLIMIT_STACK, (bound, bound))
+    _set_limit(resource.RLIMIT_STACK, STACK_BYTES if most == resource.RLIM_INFINITY else min(STACK_BYTES, most))
     with open("/proc/self/statm") as statm:
-        _Place.space_bytes = int(statm.read().split()[0]) * resource.getpagesize()
+        _Prepared.space_bytes = int(statm.read().split()[0]) * resource.getpagesize()
 
 
-def enter(request: Request, result_fd: int, output_fd: int) -> None:
-    """Turn this fresh fork into a place for a hostile program: nothing open, nothing inherited, everything limited."""
+def enter(header: RequestHeader, result_fd: int, output_fd: int) -> None:
+    """Confine this fresh fork: only the pipes stay open, every resource is limited, and its user has no privileges."""
     os.setsid()
-    os.dup2(_Place.null_fd, 0)
+    os.dup2(_Prepared.null_fd, 0)
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
     os.dup2(result_fd, RESULT_FD, False)
     os.closerange(FIRST_OTHER_FD, MAX_OPEN_FDS)
-    _set_limit(resource.RLIMIT_NOFILE, request.open_files)
-    _set_limit(resource.RLIMIT_NPROC, request.processes + OWN_PROCESSES)
-    cpu_s = -(-request.cpu_ms * (request.inputs or 1) // 1000)
-    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # the first ends it by SIGXCPU, which says why
-    _set_limit(resource.RLIMIT_AS, _Place.space_bytes + request.memory_mib * 1024 * 1024)
-    if _Place.user:
-        os.setresgid(_Place.user, _Place.user, _Place.user)
-        os.setresuid(_Place.user, _Place.user, _Place.user)
+    _set_limit(resource.RLIMIT_NOFILE, header.open_files)
+    _set_limit(resource.RLIMIT_NPROC, header.processes + OWN_PROCESSES)
+    cpu_s = -(-header.cpu_ms * (header.inputs or 1) // 1000)
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # the soft limit sends SIGXCPU, which shows the reason
+    _set_limit(resource.RLIMIT_AS, _Prepared.space_bytes + header.memory_mib * 1024 * 1024)
+    if _Prepared.user:
+        os.setresgid(_Prepared.user, _Prepared.user, _Prepared.user)
+        os.setresuid(_Prepared.user, _Prepared.user, _Prepared.user)
     gc.enable()
 
 
@@ -85,8 +84,8 @@ def _set_limit(what: int, bound: int) -> None:
 
 
 def clean_scratch() -> None:
-    """Leave nothing for the next program. Without recursion, because the tree may be as deep as the file system allows,
-    and locked by its modes."""
+    """Empty the scratch folder. A program may nest folders as deep as the file system allows and take away permissions,
+    so inner entries are moved up instead of visited by recursion."""
     count = 0
     while names := os.listdir(SCRATCH):
         for name in names:

@@ -1,8 +1,9 @@
-"""PID 1 of a sandbox: forks once for each request, watches the fork from outside, and outlives them all.
+"""PID 1 of a sandbox: forks once per request, watches the fork from outside, and outlives every fork.
 
-It never looks at what a program or a model wrote: it reads numbers, keeps the rest in memory that it wipes at once, and
-passes on what the fork says unread. Being PID 1, no signal from inside ends it; being undumpable, no process inside can
-trace it or open its pipes. After each fork it kills every other process here and empties the scratch folder.
+Read `main` first. The supervisor never looks at what a program or a model wrote: it reads the numbers in front of a
+request, keeps the body in memory that it wipes at once, and passes on unread what the fork wrote. No signal from inside
+ends it, because it is PID 1; no process inside can trace it or open its pipes, because it is not dumpable. After each
+fork it kills every other process in the container and empties the scratch folder.
 """
 
 from __future__ import annotations
@@ -11,85 +12,91 @@ import _thread
 import builtins
 import gc
 import importlib
-import importlib.util
 import os
 import signal
 import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
 from typing import NoReturn
 
 PREIMPORTED = """
     abc ast base64 bisect collections collections.abc contextlib copy dataclasses datetime decimal enum fractions
     functools heapq io itertools json math numbers operator os re string struct sys time types typing _strptime
-""".split()  # noqa: SIM905  # one word a line would hide that it is one list
+""".split()  # noqa: SIM905  # one word per line would hide that it is one list
 """What real programs import, loaded once here so that no fork pays for it. Not `threading` or `random` (or `queue` and
-`statistics`, which import them): they hang work on every fork."""
-
-GUARDED = (
-    "sandbox.shared.limits",
-    "sandbox.shared.constructors",
-    "sandbox.shared.scalars",
-    "sandbox.shared.tokens",
-    "sandbox.shared.arithmetic",
-    "sandbox.shared.literals",
-    "sandbox.shared.values",
-    "sandbox.shared.wire",
-    "sandbox.guest.clock",
-    "sandbox.guest.confine",
-    "sandbox.shared.screen",
-    "sandbox.guest.candidate",
-    "sandbox.guest.watch",
-    "sandbox.guest.warmup",
-)
+`statistics`, which import them): they register work to do on every fork."""
 
 
 def main() -> NoReturn:
     if os.getpid() != 1:
-        raise SystemExit("The supervisor kills every process it can see: it only runs as PID 1 of a container.")
-    _prepare()
-    from sandbox.guest import watch
-    from sandbox.shared import wire
-
-    while numbers := watch.read_exactly(0, wire.REQUEST.size):
-        watch.serve(wire.read_request(numbers))
-    raise SystemExit(0)
-
-
-def _prepare() -> None:
+        raise SystemExit("The supervisor kills every process it can see, so it only runs as PID 1 of a container.")
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     for name in PREIMPORTED:
         importlib.import_module(name)
-    private = dict(vars(builtins))
-    for name in GUARDED:
-        _load(name, private)
-    importlib.import_module("sandbox.guest.clock").shift()
-    importlib.import_module("sandbox.guest.warmup").warm_up()
+    with private_builtins():
+        from sandbox.guest import clock, warmup, watch
+        from sandbox.shared import wire
+
+    clock.shift()
+    warmup.warm_up()
     _use_up_process_numbers()
-    importlib.import_module("sandbox.guest.watch").settle()
+    watch.settle()
     gc.collect()
     gc.freeze()
+    while numbers := watch.read_exactly(0, wire.REQUEST.size):
+        watch.serve(wire.read_request_header(numbers))
+    raise SystemExit(0)
+
+
+@contextmanager
+def private_builtins() -> Generator[None]:
+    """Give every module of ours that is imported meanwhile builtins of its own.
+
+    A program shares its process with our modules. It may replace `builtins.len`, but only for itself.
+    """
+    finder = _Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Finder:
+    """Finds modules of `sandbox` where they always are, and loads them on one private copy of the builtins."""
+
+    def __init__(self) -> None:
+        self._builtins = dict(vars(builtins))
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name.startswith("sandbox.") else None
+        if spec is not None and spec.origin is not None:
+            spec.loader = _Loader(name, spec.origin, self._builtins)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    def __init__(self, name: str, path: str, private: dict[str, object]) -> None:
+        super().__init__(name, path)
+        self._builtins = private
+
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = self._builtins
+        super().exec_module(module)
 
 
 def _use_up_process_numbers() -> None:
-    """A thread takes a process number: the forks of two containers shall not count alike."""
+    """Make process numbers differ between two containers: each thread takes one."""
     for _ in range(50 + int.from_bytes(os.urandom(2)) % 1000):
         done = _thread.allocate_lock()
         done.acquire()
         _thread.start_new_thread(done.release, ())
         done.acquire()
-
-
-def _load(name: str, private: dict[str, object]) -> None:
-    """Import one of our modules on builtins of its own, so that a program replaces `builtins.len` for itself only."""
-    spec = importlib.util.find_spec(name)
-    assert spec, name
-    assert spec.loader, name
-    module = importlib.util.module_from_spec(spec)
-    module.__dict__["__builtins__"] = private
-    sys.modules[name] = module
-    package, _, attribute = name.rpartition(".")
-    setattr(sys.modules[package], attribute, module)
-    spec.loader.exec_module(module)
 
 
 if __name__ == "__main__":

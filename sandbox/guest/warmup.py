@@ -1,7 +1,7 @@
 """Does once in the supervisor what every fork does, so that no fork pays for it.
 
-An interpreter that has warmed up has resolved its symbols, filled its caches and specialized its byte code; each of
-these writes to a page, and a page that a fork writes to is a page that the kernel copies.
+A warm interpreter has resolved its symbols, filled its caches and specialized its byte code. Each of these writes to
+memory, and the kernel copies every page that a fork writes to.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ INPUTS = ("[1, 2, 3, 4, 5], 'a b,c'", "[10, 20], text='hello'", '[-1, 0, 7], "x\
 
 
 def warm_up() -> None:
-    """Run a harmless program as a fork would, short of the confinement."""
+    """Run a harmless program as a fork does, but without confinement."""
     modules = dict(sys.modules)
-    said: list[str] = []
+    values: list[str] = []
 
-    def hand_over(kind: bytes, *texts: str) -> None:
+    def write(kind: bytes, *texts: str) -> None:
         assert kind == wire.VALUE, texts
-        said.extend(texts)
+        values.extend(texts)
 
     for turn in range(ROUNDS):
         packed = wire.packed_arguments(INPUTS[turn % len(INPUTS)])
         _, texts = wire.read_body(wire.body(bytes(wire.NONCE_BYTES), ("f", PROGRAM, packed)))
-        candidate.call_program(texts, 1 << 16, hand_over)
-    assert len(said) == ROUNDS * wire.CALLS
+        candidate.call_program(texts, 1 << 16, write)
+    assert len(values) == ROUNDS * wire.CALLS
     sys.modules.clear()
     sys.modules.update(modules)

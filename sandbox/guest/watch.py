@@ -1,4 +1,4 @@
-"""One fork for one request, watched from outside: when it ends, what it used, how much came out. Read `serve` first."""
+"""One fork for one request, watched from outside: when it ends, what it used, how much it wrote. Read `serve` first."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import time
 
 from sandbox.guest import candidate, confine
 from sandbox.shared import wire
-from sandbox.shared.wire import Ending, Request, Stop
+from sandbox.shared.wire import Exit, RequestHeader, Stop
 
 TIMEOUT, TOO_MUCH = int(Stop.TIMEOUT), int(Stop.OUTPUT)
 CHILD_ENDED = (int(signal.SIGCHLD),)
 PAGE = mmap.PAGESIZE
 PRINTED_CHUNK = 65536
 LOOK_S = 0.02
-"""How soon the end of a fork is seen whose pipes somebody else keeps open."""
+"""Longest delay before the supervisor sees the end of a fork whose pipes another process keeps open."""
 OOM_COUNTERS = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
 
 class _Wiped:
-    """Memory for bytes that nobody here may look at; its pages are dropped as soon as they were passed on."""
+    """Memory for bytes that the supervisor does not look at. Its pages are dropped once the bytes were passed on."""
 
     def __init__(self, size: int) -> None:
         self.pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -40,13 +40,13 @@ _printed = _Wiped(PRINTED_CHUNK)
 
 
 def settle() -> None:
-    """Before the first request: become a process that nobody inside can look into, in an empty scratch folder."""
+    """Before the first request: hide this process from every other one and empty the scratch folder."""
     confine.hide_memory()
     confine.settle()
 
 
 def read_exactly(fd: int, length: int) -> bytes:
-    """That many bytes, and not one more out of the pipe; empty at its end."""
+    """That many bytes; empty at the end of the pipe. Never reads further, because a body may follow."""
     data = b""
     while len(data) < length:
         chunk = os.read(fd, length - len(data))
@@ -56,26 +56,26 @@ def read_exactly(fd: int, length: int) -> bytes:
     return data
 
 
-def serve(request: Request) -> None:
+def serve(header: RequestHeader) -> None:
     """Fork, watch, clean up, reply."""
-    _receive(request.body_bytes)
+    _receive(header.body_bytes)
     result_read, result_write = os.pipe()
     output_read, output_write = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        candidate.be(request, _request.view[: request.body_bytes], result_write, output_write)
-    _request.wipe(request.body_bytes)
+        candidate.run(header, _request.view[: header.body_bytes], result_write, output_write)
+    _request.wipe(header.body_bytes)
     os.close(result_write)
     os.close(output_write)
-    watch = _Watch(request, child, result_read, output_read)
+    watch = _Watch(header, child, result_read, output_read)
     try:
         watch.until_done(started)
     finally:
         watch.end_everything()
         os.close(result_read)
         os.close(output_read)
-    _answer(watch.ending(time.monotonic() - started))
+    _send_reply(watch.exit(time.monotonic() - started))
 
 
 def _receive(length: int) -> None:
@@ -87,9 +87,9 @@ def _receive(length: int) -> None:
         received += count
 
 
-def _answer(ending: Ending) -> None:
-    total = wire.REPLY.size + ending.result_bytes
-    _reply.view[: wire.REPLY.size] = ending.packed()
+def _send_reply(end: Exit) -> None:
+    total = wire.REPLY.size + end.result_bytes
+    _reply.view[: wire.REPLY.size] = end.packed()
     sent = 0
     while sent < total:
         sent += os.write(1, _reply.view[sent:total])
@@ -97,10 +97,10 @@ def _answer(ending: Ending) -> None:
 
 
 class _Watch:
-    """Reads both pipes of a fork until it ended or passed a limit. Each input has the wall time anew."""
+    """Reads both pipes of a fork until it ends or exceeds a limit. The wall time limit applies to each input."""
 
-    def __init__(self, request: Request, child: int, result_read: int, output_read: int) -> None:
-        self.request = request
+    def __init__(self, header: RequestHeader, child: int, result_read: int, output_read: int) -> None:
+        self.header = header
         self.child = child
         self.result_read = result_read
         self.output_read = output_read
@@ -113,8 +113,8 @@ class _Watch:
         poller = select.poll()
         poller.register(self.result_read, select.POLLIN)
         poller.register(self.output_read, select.POLLIN)
-        open_pipes, anew = 2, self.request.inputs
-        wall_s = self.request.wall_ms / 1000
+        open_pipes, inputs_left = 2, self.header.inputs
+        wall_s = self.header.wall_ms / 1000
         deadline = started + wall_s
         while not self.stop:
             remaining = deadline - time.monotonic()
@@ -128,11 +128,11 @@ class _Watch:
                 if (self.take_result() if fd == self.result_read else self.take_printed()) == 0:
                     poller.unregister(fd)
                     open_pipes -= 1
-                elif fd == self.result_read and anew > 1:
-                    anew, deadline = anew - 1, time.monotonic() + wall_s
+                elif fd == self.result_read and inputs_left > 1:
+                    inputs_left, deadline = inputs_left - 1, time.monotonic() + wall_s
 
     def ready(self, poller: select.poll, seconds: float, open_pipes: int) -> list[tuple[int, int]]:
-        """The pipes in which there is something; none when the fork may have ended."""
+        """The pipes that can be read; empty if the fork may have ended."""
         if open_pipes:
             return poller.poll(seconds * 1000)
         if not self.has_ended():
@@ -140,7 +140,7 @@ class _Watch:
         return []
 
     def has_ended(self) -> bool:
-        """Whether the fork itself ended; reaps whatever else did."""
+        """Whether the fork itself ended. Reaps other processes that did."""
         while self.end is None:
             pid, wait_status, usage = os.wait4(-1, os.WNOHANG)
             if pid == self.child:
@@ -150,8 +150,8 @@ class _Watch:
         return True
 
     def take_result(self) -> int:
-        """Take what is there into the wiped memory; 0 at the end of the pipe."""
-        most = self.request.most_result_bytes
+        """Read what the result pipe holds into wiped memory; 0 at the end of the pipe."""
+        most = self.header.max_result_bytes
         start = wire.REPLY.size + self.result_bytes
         count = os.readv(self.result_read, [_reply.view[start : wire.REPLY.size + most + 1]])
         self.result_bytes += count
@@ -160,15 +160,15 @@ class _Watch:
         return count
 
     def take_printed(self) -> int:
-        """Count what is there."""
+        """Count what was printed and drop it; 0 at the end of the pipe."""
         count = os.readv(self.output_read, [_printed.view])
         self.printed_bytes += count
-        if self.printed_bytes > self.request.output_bytes:
+        if self.printed_bytes > self.header.output_bytes:
             self.stop = TOO_MUCH
         return count
 
     def end_everything(self) -> None:
-        """Nothing that the run started or wrote survives it."""
+        """Kill every other process in the container and remove every file that the run wrote."""
         try:
             os.kill(-1, signal.SIGKILL)
             while True:
@@ -180,12 +180,12 @@ class _Watch:
         self.take_result()
         _printed.wipe(min(self.printed_bytes, PRINTED_CHUNK))
 
-    def ending(self, wall_s: float) -> Ending:
-        assert self.end is not None, "the fork was neither seen to end nor found"
+    def exit(self, wall_s: float) -> Exit:
+        assert self.end is not None, "the fork was not reaped"
         wait_status, usage = self.end
         is_signalled = os.WIFSIGNALED(wait_status)
-        return Ending(
-            run_id=self.request.run_id,
+        return Exit(
+            run_id=self.header.run_id,
             stop=self.stop,
             was_oom=is_signalled and _ooms.grew(),
             signal=os.WTERMSIG(wait_status) if is_signalled else 0,
@@ -199,7 +199,7 @@ class _Watch:
 
 
 class _OomKills:
-    """How many processes of this container the kernel killed for want of memory."""
+    """How many processes of this container the kernel killed because memory ran out."""
 
     def __init__(self) -> None:
         self.seen = self.count()

@@ -20,7 +20,7 @@ from sandbox.host import readback
 from sandbox.host.jobs import Fork, execute
 from sandbox.host.readback import Handed
 from sandbox.shared import wire
-from sandbox.shared.wire import Kind, Request
+from sandbox.shared.wire import Kind, RequestHeader
 from sandbox.types import EngineUnavailable, Execution, Job, Limits, SandboxBroken, SandboxError, Status
 
 SLOTS = (0, 1)
@@ -75,9 +75,9 @@ class _Ticket:
     deaths: int = field(compare=False, default=0)
 
     @property
-    def request(self) -> Request:
-        fork = self.fork
-        return wire.request(self.order, fork.kind, inputs=fork.inputs, limits=fork.limits, body_bytes=len(self.body))
+    def request(self) -> RequestHeader:
+        fork, body_bytes = self.fork, len(self.body)
+        return wire.request_header(self.order, fork.kind, inputs=fork.inputs, limits=fork.limits, body_bytes=body_bytes)
 
 
 class Pool:
@@ -232,7 +232,7 @@ class Pool:
 async def _greet(channel: Channel) -> None:
     """See one empty request answered before any real one is trusted to the container."""
     body = wire.body(bytes(wire.NONCE_BYTES), HELLO.texts)
-    request = wire.request(0, HELLO.kind, inputs=HELLO.inputs, limits=HELLO.limits, body_bytes=len(body))
+    request = wire.request_header(0, HELLO.kind, inputs=HELLO.inputs, limits=HELLO.limits, body_bytes=len(body))
     await channel.send(request.packed() + body)
     try:
         async with asyncio.timeout(HELLO_S):
@@ -295,10 +295,10 @@ class _Conversation:
         self._room.release()
         _resolve(ticket, handed)
 
-    def _expected(self, ending: wire.Ending) -> _Ticket:
+    def _expected(self, ending: wire.Exit) -> _Ticket:
         if not self._in_flight or ending.run_id != self._in_flight[0].order:
             raise ChannelBroken("a reply to a request that was not the next")
-        if ending.result_bytes > self._in_flight[0].request.most_result_bytes:
+        if ending.result_bytes > self._in_flight[0].request.max_result_bytes:
             raise ChannelBroken("a reply longer than the request can have")
         return self._in_flight[0]
 
@@ -309,14 +309,14 @@ class _Conversation:
             self._clock.reschedule(ends)
 
 
-def _ending(data: bytes) -> wire.Ending:
+def _ending(data: bytes) -> wire.Exit:
     try:
-        return wire.read_ending(data)
+        return wire.read_exit(data)
     except wire.BrokenFrame as error:
         raise ChannelBroken(str(error)) from error
 
 
-def _read(ticket: _Ticket, ending: wire.Ending, data: bytes) -> Handed:
+def _read(ticket: _Ticket, ending: wire.Exit, data: bytes) -> Handed:
     nonce = ticket.body[: wire.NONCE_BYTES]
     try:
         return readback.handed(ticket.request, nonce, ending, data, wanted=ticket.fork.wanted)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sandbox.host.remembering import remembers_short_texts
 from sandbox.shared import wire
 from sandbox.shared.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same_text
-from sandbox.shared.wire import Ending, Request, Stop
+from sandbox.shared.wire import Exit, RequestHeader, Stop
 from sandbox.types import Job, Limits, RunResult, Status
 
 KINDS = {
@@ -46,7 +46,7 @@ def stopped(status: Status, why: str) -> Handed:
     return Handed(status, (), why)
 
 
-def handed(request: Request, nonce: bytes, ending: Ending, data: bytes, *, wanted: int) -> Handed:
+def handed(request: RequestHeader, nonce: bytes, ending: Exit, data: bytes, *, wanted: int) -> Handed:
     """The verdict on one fork that was to hand over `wanted` lines.
 
     Raises:
@@ -71,7 +71,7 @@ def handed(request: Request, nonce: bytes, ending: Ending, data: bytes, *, wante
     )
 
 
-def _lines(nonce: bytes, data: bytes, wanted: int, ending: Ending) -> tuple[Status, list[str], str]:
+def _lines(nonce: bytes, data: bytes, wanted: int, ending: Exit) -> tuple[Status, list[str], str]:
     lines = data.split(b"\n")[:-1]
     if any(not line.startswith(nonce) for line in lines):
         return Status.ERROR, [], "something else than values came through the result pipe"
@@ -87,14 +87,14 @@ def _lines(nonce: bytes, data: bytes, wanted: int, ending: Ending) -> tuple[Stat
     return Status.ERROR, texts, f"the program ended without handing over a value (exit code {ending.exit_code})"
 
 
-def _limit_passed(request: Request, ending: Ending) -> Status | None:
+def _limit_passed(request: RequestHeader, ending: Exit) -> Status | None:
     if ending.stop == Stop.OUTPUT:
         return Status.OUTPUT_LIMIT
     is_slow = ending.cpu_us > request.cpu_ms * 1000 * (request.inputs or 1) or ending.signal == signal.SIGXCPU
     return Status.TIMEOUT if ending.stop == Stop.TIMEOUT or is_slow else None
 
 
-def _signalled(ending: Ending) -> tuple[Status, str]:
+def _signalled(ending: Exit) -> tuple[Status, str]:
     if ending.was_oom:
         return Status.MEMORY, "the container ran out of memory"
     if ending.signal == signal.SIGSYS:

@@ -1,4 +1,4 @@
-"""`+` and `*` between values, for answers like `[0] * 50`: sized before they are computed, so that no bomb is built."""
+"""`+` and `*` between values, for answers like `[0] * 50`. The size of a result is bounded before it is computed."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any, cast
 from sandbox.shared.constructors import MAX_BITS, NotCanonical
 
 MAX_PRODUCED = 1_000_000
-"""Items and characters that all operations of one text may produce together."""
+"""Items and characters that all operations in one text may produce together."""
 
 _NUMBERS = (int, float, complex)
 _SEQUENCES = (str, bytes, list, tuple)
 
 
 class Arithmetic:
-    """The operations of one text, on one budget."""
+    """The operations in one text, which share one budget."""
 
     def __init__(self) -> None:
         self._produced = 0
@@ -42,7 +42,7 @@ class Arithmetic:
     def _charge(self, size: int) -> None:
         self._produced += size
         if self._produced > MAX_PRODUCED:
-            raise NotCanonical("the arithmetic produces too much")
+            raise NotCanonical(f"the arithmetic produces more than {MAX_PRODUCED} items and characters")
 
 
 def _size(value: Any) -> int:

@@ -1,7 +1,7 @@
-"""The value types that are written as a call, `Fraction(1, 2)`, and what each may be called with.
+"""The value types that are written as a call, such as `Fraction(1, 2)`, and the arguments that each accepts.
 
-The arguments are values already read; every constructor checks their types first, because some real ones compute
-(`Fraction('1e999999999')`, `list(range(10**9))`) or unpickle (`datetime.date(b'...')`). Standard library only.
+The arguments have been read. Each constructor checks their types before it calls Python's, because those may compute
+for ever (`Fraction('1e999999999')`, `list(range(10**9))`) or unpickle (`datetime.date(b'...')`).
 """
 
 from __future__ import annotations
@@ -16,31 +16,28 @@ from typing import Any, cast
 
 MAX_INT_DIGITS = 4300
 MAX_BITS = 14_284
-"""Bits of the longest integer of so many digits."""
+"""Length of the largest integer of that many digits."""
 MAX_COLLISIONS = 100
-"""Members of one set or dict that may share a hash: more is an attack on the time it takes to build."""
+"""Members of one set or dict that may share a hash; more would make building it slow."""
+
+
+Constructor = Callable[[list[Any], dict[str, Any]], Any]
+"""Takes positional and keyword arguments; raises `NotCanonical` if their types do not fit."""
 
 
 class NotCanonical(ValueError):
-    """The text writes out no value."""
-
-
-def construct(name: str, values: list[Any], keywords: dict[str, Any]) -> Any:
-    """The value of `name(*values, **keywords)`; raises `NotCanonical` where the types do not fit."""
-    return CONSTRUCTORS[name](values, keywords)
+    """The text does not write out a value."""
 
 
 def check_hashes(members: Sequence[Any]) -> None:
-    """Refuse members that cannot be hashed or that were chosen to collide."""
+    """Refuse members that cannot be hashed, or that were chosen to collide."""
     hashes = collections.Counter(map(hash, members))
     if hashes and max(hashes.values()) > MAX_COLLISIONS:
-        raise NotCanonical("too many members share a hash")
+        raise NotCanonical(f"more than {MAX_COLLISIONS} members share a hash")
 
 
-def _positional(
-    make: Callable[..., Any], *types: tuple[type, ...], at_least: int = 0
-) -> Callable[[list[Any], dict[str, Any]], Any]:
-    """A constructor that takes one value of each of `types`, in order, and no keywords."""
+def _positional(make: Callable[..., Any], *types: tuple[type, ...], at_least: int = 0) -> Constructor:
+    """A constructor that takes one value per entry of `types`, in order, and no keywords."""
 
     def call(values: list[Any], keywords: dict[str, Any]) -> Any:
         fits = at_least <= len(values) <= len(types) and not keywords
@@ -51,10 +48,8 @@ def _positional(
     return call
 
 
-def _dated(
-    make: Callable[..., Any], *types: type, keywords: tuple[str, ...] = ()
-) -> Callable[[list[Any], dict[str, Any]], Any]:
-    """A constructor of the datetime family: whole numbers, and whatever else `types` says."""
+def _dated(make: Callable[..., Any], *types: type, keywords: tuple[str, ...] = ()) -> Constructor:
+    """A constructor of the datetime family: takes integers and values of `types`, positional or named."""
 
     def call(values: list[Any], named: dict[str, Any]) -> Any:
         parts = [*values, *named.values()]
@@ -65,7 +60,7 @@ def _dated(
     return call
 
 
-def _members(make: Callable[..., Any]) -> Callable[[list[Any], dict[str, Any]], Any]:
+def _members(make: Callable[..., Any]) -> Constructor:
     check = _positional(make, (list, tuple, set, frozenset))
 
     def call(values: list[Any], keywords: dict[str, Any]) -> Any:
@@ -76,7 +71,7 @@ def _members(make: Callable[..., Any]) -> Callable[[list[Any], dict[str, Any]], 
     return call
 
 
-def _mapping(make: Callable[..., Any]) -> Callable[[list[Any], dict[str, Any]], Any]:
+def _mapping(make: Callable[..., Any]) -> Constructor:
     """`OrderedDict({...})` or `OrderedDict([(key, value), ...])`."""
     check = _positional(make, (dict,))
 
@@ -92,18 +87,14 @@ def _mapping(make: Callable[..., Any]) -> Callable[[list[Any], dict[str, Any]], 
 
 def _float(value: Any = 0.0) -> float:
     if type(value) is str and value.strip().lstrip("+-").lower() not in ("nan", "inf", "infinity"):
-        raise NotCanonical("float() takes only the names of nan and infinity")
+        raise NotCanonical("float() takes only 'nan' and 'inf'")
     return float(value)
-
-
-def _fraction(numerator: int = 0, denominator: int = 1) -> fractions.Fraction:
-    return fractions.Fraction(numerator, denominator)
 
 
 def _decimal(value: str | int) -> decimal.Decimal:
     number = decimal.Decimal(value)
     if number.is_snan() or (number.is_nan() and str(number).lstrip("-") != "NaN"):
-        raise NotCanonical("a signalling nan, or one that carries a payload")
+        raise NotCanonical("a Decimal nan that is signalling or carries a payload")
     return number
 
 
@@ -125,7 +116,7 @@ _CALENDAR = ("year", "month", "day")
 _SPAN = ("days", "seconds", "microseconds", "milliseconds", "minutes", "hours", "weeks")
 _ZONE = (datetime.timezone, type(None))
 
-_BARE: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
+_BARE: dict[str, Constructor] = {
     "set": _members(set),
     "frozenset": _members(frozenset),
     "list": _members(list),
@@ -135,12 +126,12 @@ _BARE: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
     "complex": _positional(complex, (int, float), (int, float)),
     "range": _positional(range, (int,), (int,), (int,), at_least=1),
 }
-_IN_MODULES: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
+_IN_MODULES: dict[str, Constructor] = {
     "collections.Counter": _mapping(collections.Counter),
     "collections.OrderedDict": _mapping(collections.OrderedDict),
     "collections.defaultdict": _positional(_defaultdict, (dict,)),
     "collections.deque": _deque,
-    "fractions.Fraction": _positional(_fraction, (int,), (int,)),
+    "fractions.Fraction": _positional(fractions.Fraction, (int,), (int,)),
     "decimal.Decimal": _positional(_decimal, (str, int), at_least=1),
     "datetime.date": _dated(datetime.date, keywords=_CALENDAR),
     "datetime.time": _dated(datetime.time, *_ZONE, keywords=_CLOCK),
@@ -151,10 +142,7 @@ _IN_MODULES: dict[str, Callable[[list[Any], dict[str, Any]], Any]] = {
 
 CONSTRUCTORS = _BARE | _IN_MODULES | {name.partition(".")[2]: make for name, make in _IN_MODULES.items()}
 
-CONSTANTS: dict[str | None, Any] = {
-    "None": None,
-    "True": True,
-    "False": False,
+CONSTANTS: dict[str, Any] = {
     "nan": math.nan,
     "inf": math.inf,
     "datetime.timezone.utc": datetime.timezone.utc,

@@ -1,30 +1,26 @@
-"""Reads canonical values back from text: literals, displays, signed numbers and constructors of the value types.
+"""Reads canonical values from text: literals, displays, signed numbers and constructors of the value types.
 
-Read `decode` first. The text is hostile (a model or a program wrote it), so nothing here evaluates: a bounded recursive
-descent over our own tokens, every failure a `NotCanonical`. Runs in the guest too: standard library only.
+Read `decode` first. The text is hostile (a model or a program wrote it), so nothing is evaluated: `_parsed` bounds the
+text and has Python parse it, then `_Reader` walks the syntax tree and refuses every node that is not part of a value.
 """
 
 from __future__ import annotations
 
+import ast
+import itertools
 import re
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from sandbox.shared import tokens
 from sandbox.shared.arithmetic import Arithmetic
-from sandbox.shared.constructors import (
-    CONSTANTS,
-    CONSTRUCTORS,
-    MAX_BITS,
-    MAX_INT_DIGITS,
-    NotCanonical,
-    check_hashes,
-    construct,
-)
+from sandbox.shared.constructors import CONSTANTS, CONSTRUCTORS, MAX_BITS, NotCanonical, check_hashes
 
 MAX_TEXT = 256 * 1024
 MAX_DEPTH = 136
-"""Twice the depth that `encode` writes, because `Counter({...})` takes two levels here and one there."""
+"""Open brackets in a text. `encode` writes up to 64 levels, of which `Counter({...})` takes two brackets each."""
+MAX_OPERATORS = 1000
+"""In one sum or product. Python's parser gives up at about 2,000, depending on the depth of the caller's stack."""
 
 _T = TypeVar("_T")
 
@@ -41,267 +37,209 @@ def decode(text: str, max_chars: int = MAX_TEXT) -> Any:
     """The value that the text writes out; a top-level `1, 2` is a tuple.
 
     Raises:
-        NotCanonical: anything but a value written out, or more of it than the bounds allow.
+        NotCanonical: the text is not a value written out, or exceeds a bound.
     """
-    values, has_comma = _read(text, max_chars, _Reader.sequence)
-    if not values:
-        raise NotCanonical("nothing is written here")
-    return tuple(values) if has_comma else values[0]
+    if not text.strip():
+        raise NotCanonical("the text is empty")
+    return _read(text, max_chars, "", _Reader(None).value)
 
 
 def decode_arguments(text: str, arithmetic: bool = False, max_chars: int = MAX_TEXT) -> Arguments:
-    """The arguments that the text lists, positional ones first; empty text is no argument.
+    """The arguments that the text lists, positional ones first; empty text means no arguments.
 
     Args:
-        arithmetic: also take `+` and `*` between values (`[0] * 50`), bounded before they are computed.
+        arithmetic: also accept `+` and `*` between values (`[0] * 50`), bounded before they are computed.
 
     Raises:
-        NotCanonical: anything but values and `name=value`, a name twice, or more than the bounds allow.
+        NotCanonical: the text is not a list of values and `name=value`, repeats a name, or exceeds a bound.
     """
-    return _read(text, max_chars, _Reader.arguments, Arithmetic() if arithmetic else None)
+    return _read(text, max_chars, "_", _Reader(Arithmetic() if arithmetic else None).arguments)
 
 
-def _read(text: str, max_chars: int, read: Callable[[_Reader, str], _T], arithmetic: Arithmetic | None = None) -> _T:
-    if len(text) > max_chars:
-        raise NotCanonical(f"longer than {max_chars} characters")
-    reader = _Reader(text.replace("\r\n", "\n").replace("\r", "\n"), arithmetic)
+def _read(text: str, max_chars: int, function: str, read: Callable[[Any], _T]) -> _T:
     try:
-        return read(reader, "")
+        return read(_parsed(text, max_chars, function))
+    except SyntaxError as error:
+        raise NotCanonical(error.msg) from None
     except (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError) as error:
         raise NotCanonical(str(error) or type(error).__name__) from None
 
 
+def _parsed(text: str, max_chars: int, function: str) -> ast.expr:
+    """The syntax tree of `(text)` or `function(text)`. The text cannot close that bracket: its brackets match.
+
+    A text that passes the checks costs Python's parser linear time and a bounded stack, and never makes it warn.
+    """
+    if len(text) > max_chars:
+        raise NotCanonical(f"longer than {max_chars} characters")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not _TOKENS.fullmatch(text):
+        raise NotCanonical("a character, number or string literal that no value contains")
+    code = _STRING.sub("", text) if "'" in text or '"' in text else text
+    if not unicodedata.is_normalized("NFKC", code):
+        raise NotCanonical("a name that is not spelled as Python keeps it (NFKC)")
+    depths = [0, *itertools.accumulate(1 if bracket in "([{" else -1 for bracket in _BRACKET.findall(code))]
+    if min(depths) < 0 or depths[-1] != 0:
+        raise NotCanonical("brackets do not match")
+    if max(depths) > MAX_DEPTH:
+        raise NotCanonical(f"more than {MAX_DEPTH} open brackets")
+    if "\\" in text or "<" in text:
+        text = _STRING.sub(_literal, text)
+    return ast.parse(f"{function}({text}\n)", mode="eval").body
+
+
+def _strings(prefix: str, escape: str) -> str:
+    """A pattern of string literals. Its quantifiers are possessive, so it takes linear time on every text."""
+    triple, single = [
+        "|".join(form.replace("Q", quote).replace("ESCAPE", escape) for quote in "'\"")
+        for form in (r"QQQ(?:[^Q\\]++|ESCAPE|Q(?!QQ))*+QQQ", r"Q(?!QQ)(?:[^Q\\\n]++|ESCAPE)*+Q")
+    ]
+    return f"{prefix}(?:{triple}|{single})"
+
+
+_OCTAL_BEYOND_A_BYTE = "[4-7][0-7]{2}"
+_LITERALS = (
+    r"<class '[a-z]+'>",
+    _strings("[uU]?", rf"\\(?!N|{_OCTAL_BEYOND_A_BYTE})."),
+    _strings("[bB]", rf"\\(?!{_OCTAL_BEYOND_A_BYTE})."),
+    _strings("(?:[rR][bB]?|[bB][rR])", r"\\."),
+)
+_STRING = re.compile("|".join(_LITERALS), re.DOTALL)
+_NUMBER = r"[0-9][0-9a-fA-FoOxXjJ_.]*+(?![\w'\"])"
+_NAME = r"[^\W\d]\w*+(?!['\"])"
+_TOKENS = re.compile(rf"(?:[ \t\n\f,:=.+*()\[\]{{}}-]++|{_NUMBER}|{_STRING.pattern}|{_NAME})*+", re.DOTALL)
+_BRACKET = re.compile(r"[()\[\]{}]")
+_ESCAPE_IN_BYTES = re.compile(r"(\\[\\'\"abfnrtvx0-7\n])|\\")
+_ESCAPE_IN_TEXT = re.compile(r"(\\[\\'\"abfnrtvxuU0-7\n])|\\")
+
+
+def _literal(match: re.Match[str]) -> str:
+    """The literal as Python reads it without a warning: `\\\\d` for `\\d`, and a name for `<class 'int'>`."""
+    if match[0].startswith("<"):
+        return "(_)"
+    prefix = match[0].partition(match[0][-1])[0].lower()
+    if "r" in prefix:
+        return match[0]
+    escape = _ESCAPE_IN_BYTES if prefix == "b" else _ESCAPE_IN_TEXT
+    return escape.sub(lambda found: found[1] or r"\\", match[0])
+
+
 class _Reader:
-    """One pass over one text; `at` is always the next unread character."""
+    """Turns nodes into values; with `arithmetic`, also sums and products."""
 
-    def __init__(self, text: str, arithmetic: Arithmetic | None) -> None:
-        self.text = text
-        self.at = 0
-        self.depth = 0
-        self.arithmetic = arithmetic
+    def __init__(self, arithmetic: Arithmetic | None) -> None:
+        self._arithmetic = arithmetic
 
-    def sequence(self, end: str) -> tuple[list[Any], bool]:
-        """Comma-separated values up to `end` (which is consumed), and whether there was a comma."""
-        values: list[Any] = []
-        has_comma = False
-        while not self.accept(end):
-            if values and not has_comma:
-                raise self.wrong("expected a comma")
-            values.append(self.value())
-            if self.accept(end):
-                return values, has_comma
-            self.expect(",")
-            has_comma = True
-        return values, has_comma
+    def value(self, node: ast.expr) -> Any:
+        kind = type(node)
+        if kind not in _NODES:
+            raise NotCanonical(f"{kind.__name__} is not part of a value")
+        return _NODES[kind](self, node)
 
-    def value(self) -> Any:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise self.wrong("nested too deeply")
-        total = self.product()
-        while (sign := self.accept_sign()) is not None:
-            right = self.product()
-            if sign == "-" or self.arithmetic is None:
-                total = _complex_literal(total, right, sign)
-            else:
-                total = self.arithmetic.add(total, right)
-        self.depth -= 1
-        return total
+    def values(self, nodes: Sequence[ast.expr]) -> list[Any]:
+        return [self.value(node) for node in nodes]
 
-    def product(self) -> Any:
-        total = self.signed()
-        while self.arithmetic is not None and self.accept("*"):
-            total = self.arithmetic.multiply(total, self.signed())
-        return total
+    def constant(self, node: ast.Constant) -> Any:
+        value = node.value
+        if value is ... or (type(value) is int and value.bit_length() > MAX_BITS):
+            raise NotCanonical("an ellipsis, or an integer of too many digits")
+        return value
 
-    def signed(self) -> Any:
-        sign = self.accept_sign()
-        value = self.atom()
-        if sign is None:
-            return value
-        if type(value) not in (int, float, complex):
-            raise self.wrong("only numbers take a sign")
-        return -value if sign == "-" else value
+    def list_display(self, node: ast.List) -> list[Any]:
+        return self.values(node.elts)
 
-    def atom(self) -> Any:
-        opening = self.next_char()
-        if opening in _DISPLAYS:
-            self.at += 1
-            return _DISPLAYS[opening](self)
-        if opening and opening in "0123456789.":
-            return self.number()
-        if tokens.STRING.match(self.text, self.at):
-            return self.strings()
-        return self.named()
+    def tuple_display(self, node: ast.Tuple) -> tuple[Any, ...]:
+        return tuple(self.values(node.elts))
 
-    def round_display(self) -> Any:
-        values, has_comma = self.sequence(")")
-        return values[0] if values and not has_comma else tuple(values)
+    def set_display(self, node: ast.Set) -> set[Any]:
+        members = self.values(node.elts)
+        check_hashes(members)
+        return set(members)
 
-    def square_display(self) -> Any:
-        return self.sequence("]")[0]
-
-    def curly_display(self) -> Any:
-        if self.accept("}"):
-            return {}
-        first = self.value()
-        if not self.accept(":"):
-            members = [first]
-            if not self.accept("}"):
-                self.expect(",")
-                members += self.sequence("}")[0]
-            check_hashes(members)
-            return set(members)
-        return self.dict_display(first)
-
-    def dict_display(self, first_key: Any) -> dict[Any, Any]:
-        pairs = [(first_key, self.value())]
-        while not self.accept("}"):
-            self.expect(",")
-            if self.accept("}"):
-                break
-            key = self.value()
-            self.expect(":")
-            pairs.append((key, self.value()))
+    def dict_display(self, node: ast.Dict) -> dict[Any, Any]:
+        if None in node.keys:
+            raise NotCanonical("`**` is not part of a value")
+        pairs = [(self.value(key), self.value(entry)) for key, entry in zip(node.keys, node.values, strict=True) if key]
         check_hashes([key for key, _ in pairs])
         return dict(pairs)
 
-    def number(self) -> int | float | complex:
-        if (digits := self.match(tokens.PLAIN_INTEGER)) is not None:
-            return int(digits)
-        if (based := self.match(tokens.BASED)) is not None:
-            if len(based) > MAX_BITS:
-                raise self.wrong("the integer is too long")
-            return self.finished(_bounded(int(based, 0)))
-        if (digits := self.match(tokens.FLOAT)) is not None:
-            value = float(digits)
-            return self.finished(complex(0.0, value) if self.take("jJ") else value)
-        whole = tokens.WHOLE.match(self.text, self.at)
-        if whole and self.text[whole.end() : whole.end() + 1] in ("j", "J"):
-            self.at = whole.end() + 1
-            return self.finished(complex(0.0, float(whole.group())))
-        if (digits := self.match(tokens.INTEGER)) is None or len(digits) > MAX_INT_DIGITS:
-            raise self.wrong("not a number, or too long")
-        return self.finished(int(digits))
+    def name(self, node: ast.expr) -> Any:
+        name = _dotted(node)
+        if name not in CONSTANTS:
+            raise NotCanonical("a name that does not stand for a value")
+        return CONSTANTS[name]
 
-    def finished(self, number: Any) -> Any:
-        if re.match(r"[A-Za-z0-9_.]", self.text[self.at : self.at + 1]):
-            raise self.wrong("a number runs into a name")
-        return number
-
-    def strings(self) -> str | bytes:
-        """One string literal, or several that stand side by side."""
-        parts: list[str | bytes] = []
-        while (match := tokens.STRING.match(self.text, self.at)) is not None:
-            self.at = match.end()
-            body = next(group for group in match.groups()[1:] if group is not None)
-            parts.append(tokens.unescape((match.group(1) or "").lower(), body))
-            self.skip_space()
-        if len({type(part) for part in parts}) > 1:
-            raise self.wrong("bytes and text side by side")
-        joined: Any = parts[0][:0]
-        return joined.join(parts)
-
-    def named(self) -> Any:
-        name = self.match(tokens.NAME)
-        if name in CONSTANTS:
-            return CONSTANTS[name]
-        if name is None or name not in CONSTRUCTORS:
-            raise self.wrong("expected a value")
-        self.expect("(")
+    def call(self, node: ast.Call) -> Any:
+        name = _dotted(node.func)
+        if name not in CONSTRUCTORS:
+            raise NotCanonical("a call that does not construct a value")
         if name.endswith("defaultdict"):
-            self.skip_factory()
-        called = self.arguments(")")
-        return construct(name, list(called.positional), called.keywords)
+            _drop_factory(node)
+        positional, keywords = self.arguments(node)
+        return CONSTRUCTORS[name](list(positional), keywords)
 
-    def arguments(self, end: str) -> Arguments:
-        """The arguments of a call up to `end` (which is consumed)."""
-        values: list[Any] = []
-        keywords: dict[str, Any] = {}
-        while not self.accept(end):
-            name = self.keyword()
-            if name in keywords or (name is None and keywords):
-                raise self.wrong("a keyword again, or a positional argument after one")
-            if name is None:
-                values.append(self.value())
-            else:
-                keywords[name] = self.value()
-            if not self.accept(","):
-                self.expect(end)
-                break
-        return Arguments(tuple(values), keywords)
+    def arguments(self, call: ast.Call) -> Arguments:
+        keywords = {keyword.arg: self.value(keyword.value) for keyword in call.keywords if keyword.arg is not None}
+        if len(keywords) < len(call.keywords):
+            raise NotCanonical("a keyword is repeated, or the call contains `**`")
+        return Arguments(tuple(self.values(call.args)), keywords)
 
-    def keyword(self) -> str | None:
-        """The name of a keyword argument and its `=`, both consumed, if they stand here."""
-        match = tokens.KEYWORD.match(self.text, self.at)
-        if match is None or not tokens.is_parameter_name(match.group(1)):
-            return None
-        self.at = match.end()
-        return match.group(1)
+    def signed(self, node: ast.UnaryOp) -> int | float | complex:
+        if type(node.op) not in (ast.UAdd, ast.USub) or type(node.operand) is ast.UnaryOp:
+            raise NotCanonical("only one + or - may precede a number")
+        value = self.value(node.operand)
+        if type(value) not in (int, float, complex):
+            raise NotCanonical("only numbers take a sign")
+        return -value if type(node.op) is ast.USub else value
 
-    def skip_factory(self) -> None:
-        """The factory of a defaultdict (`<class 'int'>`, `int`, `None`) is no part of its value."""
-        self.skip_space()
-        if self.match(tokens.CLASS) is None and self.match(tokens.NAME) is None:
-            raise self.wrong("expected the factory of a defaultdict")
-        if not self.accept(","):
-            self.skip_space()
-            if self.text[self.at : self.at + 1] != ")":
-                raise self.wrong("expected a comma")
+    def operation(self, node: ast.BinOp) -> Any:
+        """From left to right. A loop, because the tree of `1 + 1 + ...` is as deep as the text is long."""
+        operations: list[ast.BinOp] = []
+        left: ast.expr = node
+        while isinstance(left, ast.BinOp):
+            operations.append(left)
+            left = left.left
+        if len(operations) > MAX_OPERATORS:
+            raise NotCanonical(f"more than {MAX_OPERATORS} operators in a row")
+        total = self.value(left)
+        for operation in reversed(operations):
+            total = self.combined(total, operation.op, self.value(operation.right))
+        return total
 
-    def skip_space(self) -> None:
-        match = tokens.SPACE.match(self.text, self.at)
-        self.at = match.end() if match else self.at
-
-    def next_char(self) -> str:
-        """The next character that is no space; empty at the end."""
-        if self.text[self.at : self.at + 1] in tokens.SPACES:
-            self.skip_space()
-        return self.text[self.at : self.at + 1]
-
-    def match(self, pattern: re.Pattern[str]) -> str | None:
-        match = pattern.match(self.text, self.at)
-        if match is None:
-            return None
-        self.at = match.end()
-        return match.group(1) if pattern is tokens.CLASS else match.group()
-
-    def take(self, letters: str) -> bool:
-        found = self.text[self.at : self.at + 1] in tuple(letters)
-        self.at += found
-        return found
-
-    def accept(self, token: str) -> bool:
-        if self.next_char() != token:
-            return False
-        self.at += len(token)
-        return True
-
-    def accept_sign(self) -> str | None:
-        sign = self.next_char()
-        if sign not in ("+", "-"):
-            return None
-        self.at += 1
-        return sign
-
-    def expect(self, token: str) -> None:
-        if not self.accept(token):
-            raise self.wrong(f"expected {token!r}")
-
-    def wrong(self, why: str) -> NotCanonical:
-        return NotCanonical(f"{why} at character {self.at}")
+    def combined(self, left: Any, operator: ast.operator, right: Any) -> Any:
+        kind = type(operator)
+        if self._arithmetic is not None and kind in (ast.Add, ast.Mult):
+            return self._arithmetic.add(left, right) if kind is ast.Add else self._arithmetic.multiply(left, right)
+        if kind not in (ast.Add, ast.Sub) or type(left) not in (int, float) or type(right) is not complex:
+            raise NotCanonical("operators are not part of a value")
+        return left + right if kind is ast.Add else left - right
 
 
-_DISPLAYS = {"(": _Reader.round_display, "[": _Reader.square_display, "{": _Reader.curly_display}
+_NODES: dict[type[ast.expr], Callable[[_Reader, Any], Any]] = {
+    ast.Constant: _Reader.constant,
+    ast.List: _Reader.list_display,
+    ast.Tuple: _Reader.tuple_display,
+    ast.Set: _Reader.set_display,
+    ast.Dict: _Reader.dict_display,
+    ast.Name: _Reader.name,
+    ast.Attribute: _Reader.name,
+    ast.Call: _Reader.call,
+    ast.UnaryOp: _Reader.signed,
+    ast.BinOp: _Reader.operation,
+}
 
 
-def _complex_literal(real: Any, imaginary: Any, sign: str) -> complex:
-    if type(real) not in (int, float) or type(imaginary) is not complex:
-        raise NotCanonical("operators are not part of a value")
-    return real + imaginary if sign == "+" else real - imaginary
+def _dotted(node: ast.expr) -> str:
+    """The dotted name that a node writes out, `collections.Counter`; of any other node, a text that is not a name."""
+    if isinstance(node, ast.Attribute):
+        return f"{_dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
 
 
-def _bounded(value: int) -> int:
-    if value.bit_length() > MAX_BITS:
-        raise NotCanonical("the integer is too long")
-    return value
+def _drop_factory(call: ast.Call) -> None:
+    """The factory of a defaultdict (`int`, `None`) is not part of its value."""
+    factory = call.args.pop(0) if call.args else None
+    if not isinstance(factory, ast.Name | ast.Attribute) and not (
+        isinstance(factory, ast.Constant) and factory.value is None
+    ):
+        raise NotCanonical("the first argument of defaultdict must be its factory")

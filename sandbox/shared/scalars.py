@@ -1,6 +1,6 @@
-"""The text of the values that hold no others: numbers, strings, ranges, dates. Standard library only.
+"""The text of values that hold no other values: numbers, strings, ranges, dates.
 
-Each function is given an object of exactly its type, so no method of a hostile class is called.
+Each function receives an object of exactly its type, so no method of a hostile class is called.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from sandbox.shared.constructors import MAX_BITS, MAX_INT_DIGITS
 
 
 class NotAValue(ValueError):
-    """The object is no canonical value, or refers to itself."""
+    """The object is not a canonical value, or contains itself."""
 
 
 class TooLarge(NotAValue):
-    """A canonical value, but longer than allowed."""
+    """A canonical value whose text is longer than allowed."""
 
 
 def _int_text(value: Any) -> str:
@@ -33,7 +33,7 @@ def _int_text(value: Any) -> str:
 
 
 def _complex_text(value: Any) -> str:
-    """What `repr` shows, where Python reads that back to the same number (it loses signs of zeros and nan)."""
+    """`repr`, if Python reads it back as the same number (it loses the signs of zeros, and nan)."""
     text = complex.__repr__(value)
     is_exact = math.isfinite(value.real) and math.isfinite(value.imag) and math.copysign(1, value.imag) * value.imag > 0
     if is_exact and (value.real != 0 or (value.imag > 0 and math.copysign(1, value.real) > 0)):
@@ -44,13 +44,13 @@ def _complex_text(value: Any) -> str:
 def _fraction_text(value: Any) -> str:
     numerator, denominator = value._numerator, value._denominator
     if type(numerator) is not int or type(denominator) is not int:
-        raise NotAValue("a fraction of something else than integers")
+        raise NotAValue("a Fraction of objects that are not integers")
     return f"Fraction({_int_text(numerator)}, {_int_text(denominator)})"
 
 
 def _decimal_text(value: Any) -> str:
     if decimal.Decimal.is_snan(value) or (decimal.Decimal.is_nan(value) and str(value).lstrip("-") != "NaN"):
-        raise NotAValue("a signalling nan, or one that carries a payload")
+        raise NotAValue("a Decimal nan that is signalling or carries a payload")
     return decimal.Decimal.__repr__(value)
 
 
@@ -61,7 +61,7 @@ def _range_text(value: Any) -> str:
 
 def _zoned_text(value: Any) -> str:
     if value.tzinfo is not None and type(value.tzinfo) is not datetime.timezone:
-        raise NotAValue("a time zone that is no datetime.timezone")
+        raise NotAValue("a time zone that is not a datetime.timezone")
     return repr(value)
 
 

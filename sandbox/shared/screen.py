@@ -1,7 +1,7 @@
-"""The static policy: which forbidden names a program uses. Hygiene for task quality, not the boundary.
+"""The screen: finds the forbidden names that a program uses. It keeps tasks clean; it is not a security boundary.
 
-Names are followed through imports and aliases, not through data. A module of which only a part is forbidden
-(`os.environ`) may be used as `os.something`, but not as a value of its own (`y = os`): then nothing can be followed.
+Read `find_forbidden` first. Names are followed through imports and aliases, not through data. A module of which only a
+part is forbidden (`os.environ`) may be used as `os.something`, but not as a value (`y = os`), which cannot be followed.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 IMPORTERS = frozenset({"__import__", "builtins.__import__", "importlib.__import__", "importlib.import_module"})
 LOOKUPS = frozenset({"getattr", "builtins.getattr"})
 ALWAYS = ("sys.modules", "importlib.reload", "importlib.util", "importlib.machinery", "importlib._bootstrap")
-"""Ways round the list, closed as soon as there is one."""
+"""Ways around any list of forbidden names; forbidden with every list that is not empty."""
 
 
 def find_forbidden(program: str, forbidden: Iterable[str]) -> str | None:
-    """The first forbidden name, told with its line, or None.
+    """The first forbidden name with its line, for example `random is forbidden (line 2)`, or None.
 
     Raises:
         SyntaxError, ValueError, RecursionError: the program cannot be parsed.
@@ -25,18 +25,18 @@ def find_forbidden(program: str, forbidden: Iterable[str]) -> str | None:
 
 
 def forbidden_in(tree: ast.Module, forbidden: Iterable[str]) -> str | None:
-    """`find_forbidden` for a program that is parsed already; may raise RecursionError."""
+    """`find_forbidden` for a program that has been parsed. May raise RecursionError."""
     names = tuple(forbidden)
-    return next(_Policy(tree, (*names, *ALWAYS)).findings(), None) if names else None
+    return next(_Screen(tree, (*names, *ALWAYS)).findings(), None) if names else None
 
 
-class _Policy:
+class _Screen:
     def __init__(self, tree: ast.Module, forbidden: tuple[str, ...]) -> None:
         self.tree = tree
         self.forbidden = forbidden
         self.bound = {"__import__": "__import__", "getattr": "getattr"} | dict(_bindings(tree))
         self.followed: set[int] = set()
-        """Nodes that stand below an attribute, a lookup or an import, and so do not escape as values."""
+        """Nodes below an attribute, a lookup or an import: they are not used as values."""
 
     def findings(self) -> Iterator[str]:
         for node in ast.walk(self.tree):
@@ -77,14 +77,14 @@ class _Policy:
                 yield "an import of a computed name"
 
     def follow(self, node: ast.expr, path: str | None) -> None:
-        """`ast.walk` comes from above, so what stands below a followed node is known before it is met."""
+        """Note what is below a followed node. `ast.walk` visits parents first, so this happens before it is visited."""
         if isinstance(node, ast.Attribute):
             self.followed.add(id(node.value))
         elif isinstance(node, ast.Call) and path is not None and node.args:
             self.followed.add(id(node.args[0]))
 
     def resolve(self, node: ast.expr) -> str | None:
-        """The dotted name that an expression stands for, where that can be told."""
+        """The dotted name that an expression stands for, if it can be resolved."""
         if isinstance(node, ast.Name):
             return self.bound.get(node.id)
         if isinstance(node, ast.Attribute):
@@ -113,7 +113,7 @@ class _Policy:
 
 
 def _bindings(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Local name and what it stands for, for every import anywhere in the program."""
+    """Local name and the dotted name that it stands for, for every import in the program."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -1,26 +1,27 @@
-"""Canonical values: one text form that is wire format, store format and answer format at once.
+"""Canonical values: one text form for the wire, the log and the answers.
 
-Read `encode` first, then `same`. Runs on both sides of the wall, standard library only::
+Read `encode` first, then `same`::
 
-    encode({3, 1})                        "{1, 3}"          what `repr` shows; sets sorted by their members' text
+    encode({3, 1})                        "{1, 3}"          as `repr` shows it; sets sorted by the text of their members
     encode(Counter("aab"))                "Counter({'a': 2, 'b': 1})"
     decode("[1, nan, {'a': (2,)}]")       the value again; nothing is evaluated
     same([1, nan], [1.0, nan])            True
 
-`encode` looks at objects that a hostile program made, so it asks for exact types and calls no
-method that a class could override.
+A hostile program made the objects that `encode` reads, so it compares exact types and calls no method that a class
+could override.
 """
 
 from __future__ import annotations
 
 import collections
+import keyword
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from sandbox.shared.constructors import NotCanonical
 from sandbox.shared.literals import Arguments, decode, decode_arguments
 from sandbox.shared.scalars import SCALARS, NotAValue, TooLarge
-from sandbox.shared.tokens import is_parameter_name
 
 __all__ = [
     "Arguments",
@@ -43,14 +44,14 @@ def encode(value: object, max_bytes: int = DEFAULT_BYTES) -> str:
     """The canonical text of a value, at most `max_bytes` long in UTF-8.
 
     Raises:
-        NotAValue: some object in it is of no value type, or it nests too deeply.
+        NotAValue: an object in it is not of a value type, or it nests too deeply.
         TooLarge: the text would be longer.
     """
     return _Encoder(max_bytes).text(value, 0)
 
 
 def arguments_text(arguments: Arguments, max_bytes: int = DEFAULT_BYTES) -> str:
-    """The canonical argument list, without the brackets: `[3, 1], b='a'`. Raises as `encode` does."""
+    """The canonical argument list without brackets, `[3, 1], b='a'`. Raises as `encode` does."""
     encoder = _Encoder(max_bytes)
     positional = [encoder.member(value, 0) for value in arguments.positional]
     return ", ".join(positional + [encoder.keyword(name, value) for name, value in _entries(arguments.keywords)])
@@ -59,7 +60,7 @@ def arguments_text(arguments: Arguments, max_bytes: int = DEFAULT_BYTES) -> str:
 def same(left: Any, right: Any, strict: bool = False) -> bool:
     """Python's `==` on decoded values, with nan equal to nan; `strict` also compares types, at every depth.
 
-    Of two `Arguments`, the positional ones and the keywords are compared, whatever the order of the keywords.
+    `Arguments` are compared by their positional values and their keywords; the order of keywords does not matter.
 
     Raises:
         NotAValue: nested deeper than any value.
@@ -68,12 +69,17 @@ def same(left: Any, right: Any, strict: bool = False) -> bool:
 
 
 def same_text(left: str, right: str, strict: bool = False) -> bool:
-    """`same` of two canonical texts; equal texts need no reading."""
+    """`same` of two canonical texts; equal texts are not decoded."""
     return left == right or same(decode(left), decode(right), strict)
 
 
+def is_parameter_name(name: str) -> bool:
+    """Whether a keyword argument may have this name, spelled as Python keeps it (NFKC)."""
+    return name.isidentifier() and not keyword.iskeyword(name) and unicodedata.is_normalized("NFKC", name)
+
+
 class _Encoder:
-    """Spends a budget of bytes while it writes, so that a bomb ends early."""
+    """Counts bytes while it writes, so that a value whose text is too long ends early."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
@@ -81,7 +87,7 @@ class _Encoder:
 
     def text(self, value: object, depth: int) -> str:
         if depth > MAX_DEPTH:
-            raise NotAValue("nested too deeply, or refers to itself")
+            raise NotAValue(f"more than {MAX_DEPTH} levels deep, or contains itself")
         kind = type(value)
         if kind in SCALARS:
             self.check_length(value)
@@ -90,7 +96,7 @@ class _Encoder:
             return _CONTAINERS[kind](self, value, depth + 1)
         if _is_namedtuple(kind):
             return self.tuple_text(tuple(cast(Any, tuple).__iter__(value)), depth + 1)
-        raise NotAValue(f"{_class_name(kind)} is no value type")
+        raise NotAValue(f"{_class_name(kind)} is not a value type")
 
     def spend(self, text: str) -> str:
         self.left -= len(text) if text.isascii() else len(text.encode())
@@ -99,7 +105,7 @@ class _Encoder:
         return text
 
     def check_length(self, value: object) -> None:
-        """Before `repr` spends time and memory on it."""
+        """Called before `repr`, which would spend time and memory on it."""
         if type(value) in (str, bytes) and len(cast(str, value)) > self.left:
             raise TooLarge(f"longer than {self.max_bytes} bytes")
 
@@ -112,7 +118,7 @@ class _Encoder:
 
     def keyword(self, name: object, value: object) -> str:
         if type(name) is not str or not is_parameter_name(name):
-            raise NotAValue("a keyword that is no name")
+            raise NotAValue("a keyword that is not a parameter name")
         return self.spend(f"{name}=") + self.member(value, 0)
 
     def list_text(self, value: Any, depth: int) -> str:
@@ -169,7 +175,7 @@ def _entries(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _ordered_entries(value: Any) -> list[tuple[Any, Any]]:
-    """An OrderedDict keeps an order of its own beside the one of the dict below it."""
+    """An OrderedDict has an order of its own; the dict underneath may have another."""
     keys: list[Any] = list(cast(Any, collections.OrderedDict).__iter__(value))
     return [(key, cast(Any, dict).__getitem__(value, key)) for key in keys]
 
@@ -180,7 +186,7 @@ _NAME: Any = type.__dict__["__name__"]
 
 
 def _is_namedtuple(kind: type) -> bool:
-    """Asked of `type` itself: a metaclass could answer for the class."""
+    """Read through `type` itself, because a metaclass could forge the answer."""
     bases = _MRO.__get__(kind)
     return tuple in bases and any("_fields" in _NAMESPACE.__get__(base) for base in bases)
 
@@ -222,7 +228,7 @@ def _same_dicts(left: Any, right: Any, strict: bool, depth: int) -> bool:
 
 
 def _same_counters(left: Any, right: Any, strict: bool, depth: int) -> bool:
-    """A count of zero is as good as none, as in Python."""
+    """A count of zero equals a missing one, as in Python."""
     counted = [{key: count for key, count in _entries(side) if count != 0} for side in (left, right)]
     return _same_dicts(counted[0], counted[1], strict, depth)
 
@@ -238,7 +244,7 @@ _COMPARISONS: tuple[tuple[Any, Callable[[Any, Any, bool, int], bool]], ...] = (
 
 
 def _key(member: Any, strict: bool, depth: int) -> Any:
-    """Something that hashes and compares as `same` does; only hashable values come here."""
+    """A key that hashes and compares as `same` does. `member` is hashable."""
     if depth > 2 * MAX_DEPTH:
         raise NotAValue("nested too deeply")
     if isinstance(member, tuple):

@@ -2,11 +2,11 @@
 
 ::
 
-    request  numbers (`REQUEST`), then the body: a nonce, then the marshalled texts
-    reply    numbers that the supervisor measured (`REPLY`), then what came through the hostile process's result pipe
+    request  header (`REQUEST`), then the body: a nonce, then the marshalled texts
+    reply    header (`REPLY`) that the supervisor measured, then the lines that the hostile process wrote
     a line   nonce | kind, 1 byte | text | newline
 
-The supervisor reads and writes the numbers only. A body is read by the fork that it is meant for, lines by the host.
+The supervisor reads and writes headers only. The fork that runs a request reads its body; the host reads the lines.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ REQUEST = struct.Struct(">4sQBBIIIIHHI")
 REPLY = struct.Struct(">4sQBBBBQQQQI")
 MAGIC = b"AZR2"
 NONCE_BYTES = 8
-"""Of hexadecimal digits: a newline in it would split its line."""
+"""Hexadecimal digits, because a newline in the nonce would split a line."""
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_RESULT_BYTES = 8 * 1024 * 1024
 MAX_ERROR_CHARS = 500
 CALLS = 2
-"""How often a program is called on each input: always, so that a program cannot tell who asks."""
+"""How often a program is called on each input: always, so that a program cannot tell validation from verification."""
 
 VALUE, ERROR, NOT_A_VALUE, SYNTAX_ERROR, MEMORY, TOO_LARGE, FORBIDDEN = b"v", b"e", b"n", b"s", b"m", b"o", b"f"
 BROKEN_EXIT = 113
-"""A fork that could not be confined ends with this code, and has run nothing."""
+"""Exit code of a fork that could not be confined, and so ran nothing."""
 
 
 class BrokenFrame(ValueError):
-    """The bytes are no frame of ours, or their content is not what the format says."""
+    """The bytes are not in our format."""
 
 
 class Kind(IntEnum):
-    """What a fork is asked to do; its texts in brackets."""
+    """What a fork has to do; its texts in brackets."""
 
     INSPECT = 1
-    """Apply the static policy to a program, without running it [program, forbidden names...]."""
+    """Screen a program for forbidden names, without running it [program, forbidden names...]."""
     EVALUATE = 2
     """Evaluate the source of an argument list in an empty namespace [source]."""
     CALL = 3
@@ -52,21 +52,21 @@ class Kind(IntEnum):
 
 
 class Stop(IntEnum):
-    """Which limit the supervisor saw passed."""
+    """Which limit the supervisor saw exceeded."""
 
     NONE = 0
     TIMEOUT = 1
     OUTPUT = 2
 
 
-class Request(NamedTuple):
-    """The numbers in front of a body. Plain ones, because the supervisor pays with a page for every object it makes."""
+class RequestHeader(NamedTuple):
+    """The numbers in front of a body. Plain integers, because each object that the supervisor makes costs it a page."""
 
     run_id: int
     kind: int
     """A `Kind`."""
     inputs: int
-    """Argument lists in the body; each has the wall and CPU time anew."""
+    """Argument lists in the body; the wall and CPU time limits apply to each."""
     wall_ms: int
     cpu_ms: int
     memory_mib: int
@@ -76,52 +76,53 @@ class Request(NamedTuple):
     body_bytes: int
 
     @property
-    def most_result_bytes(self) -> int:
-        """Longest honest result: every value at its limit."""
-        a_line = self.output_bytes + NONCE_BYTES + 2 + 4 * MAX_ERROR_CHARS
-        return min(MAX_RESULT_BYTES, a_line * CALLS * (self.inputs or 1))
+    def max_result_bytes(self) -> int:
+        """Longest result of a fork that keeps to the format: every value at its limit."""
+        line = self.output_bytes + NONCE_BYTES + 2 + 4 * MAX_ERROR_CHARS
+        return min(MAX_RESULT_BYTES, line * CALLS * (self.inputs or 1))
 
     @property
     def worst_case_s(self) -> float:
-        """Longest that the fork may take."""
+        """Longest time that the fork may take."""
         return self.wall_ms / 1000 * (self.inputs or 1)
 
     def packed(self) -> bytes:
         return REQUEST.pack(MAGIC, *self)
 
 
-def request(run_id: int, kind: Kind, *, inputs: int, limits: Limits, body_bytes: int) -> Request:
-    """A request under these limits."""
+def request_header(run_id: int, kind: Kind, *, inputs: int, limits: Limits, body_bytes: int) -> RequestHeader:
+    """The header of a request under these limits."""
     wall_ms, cpu_ms = math.ceil(limits.wall_s * 1000), math.ceil(limits.cpu_s * 1000)
     sizes = (limits.memory_mib, limits.output_bytes, limits.processes, limits.open_files)
-    return Request(run_id, kind, inputs, wall_ms, cpu_ms, *sizes, body_bytes=body_bytes)
+    return RequestHeader(run_id, kind, inputs, wall_ms, cpu_ms, *sizes, body_bytes=body_bytes)
 
 
-def read_request(data: bytes) -> Request:
-    """The numbers of a request.
+def read_request_header(data: bytes) -> RequestHeader:
+    """The header in these bytes.
 
     Raises:
-        BrokenFrame: it is none.
+        BrokenFrame: they do not start with our magic number, or announce a body that is too long.
     """
     magic, *numbers = REQUEST.unpack(data)
     if magic != MAGIC or numbers[-1] > MAX_BODY_BYTES:
-        raise BrokenFrame("this is no request of ours")
-    return Request._make(numbers)
+        raise BrokenFrame("not a request header")
+    return RequestHeader._make(numbers)
 
 
 def body(nonce: bytes, texts: tuple[str | bytes, ...]) -> bytes:
-    """A request's body. Marshalled, because a fork that reads it in C touches few pages; only the host ever writes one,
-    and the host never reads one."""
+    """The body of a request. Marshalled, because a fork that reads it in C touches few pages. Only the host writes
+    marshalled bytes, and the host never reads any."""
     return nonce + marshal.dumps(texts)
 
 
 def read_body(data: bytes) -> tuple[bytes, tuple[str | bytes, ...]]:
-    """Nonce and texts; only ever called in a fork."""
+    """Nonce and texts. Only a fork calls this."""
     return data[:NONCE_BYTES], marshal.loads(data[NONCE_BYTES:])
 
 
 def packed_arguments(canonical: str) -> str | bytes:
-    """A canonical argument list as a fork reads it fastest: marshalled, or as it is where a value type forbids it."""
+    """A canonical argument list in the form that a fork reads fastest: marshalled, or unchanged if some value type
+    cannot be marshalled."""
     arguments = decode_arguments(canonical)
     try:
         return marshal.dumps((arguments.positional, arguments.keywords))
@@ -130,12 +131,12 @@ def packed_arguments(canonical: str) -> str | bytes:
 
 
 def read_arguments(packed: str | bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Fresh values; only ever called in a fork."""
+    """New objects on every call. Only a fork calls this."""
     return marshal.loads(packed) if isinstance(packed, bytes) else decode_arguments(packed)
 
 
-class Ending(NamedTuple):
-    """How a fork ended, as the supervisor measured it; `result_bytes` of lines follow."""
+class Exit(NamedTuple):
+    """How a fork ended, as the supervisor measured it: the header of a reply. `result_bytes` of lines follow."""
 
     run_id: int
     stop: int
@@ -153,13 +154,13 @@ class Ending(NamedTuple):
         return REPLY.pack(MAGIC, *self)
 
 
-def read_ending(data: bytes) -> Ending:
-    """The numbers of a reply.
+def read_exit(data: bytes) -> Exit:
+    """The header in these bytes.
 
     Raises:
-        BrokenFrame: it is none.
+        BrokenFrame: they do not start with our magic number, or a number in them is out of range.
     """
     magic, run_id, stop, was_oom, *numbers = REPLY.unpack(data)
     if magic != MAGIC or stop > Stop.OUTPUT or numbers[-1] > MAX_RESULT_BYTES:
-        raise BrokenFrame("this is no reply of ours")
-    return Ending(run_id, stop, bool(was_oom), *numbers)
+        raise BrokenFrame("not a reply header")
+    return Exit(run_id, stop, bool(was_oom), *numbers)

@@ -1,4 +1,4 @@
-"""The filter at work: what it allows is needed, and what it denies cannot be reached, on every backend."""
+"""The system-call filter in use: every allowed call is needed, and denied calls fail on every backend."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ USER = 60577
 
 
 class Bare:
-    """Programs in a bare jail, without supervisor and control group, under any filter."""
+    """Runs programs in a jail without supervisor and control group, under any filter."""
 
     def __init__(self) -> None:
         self._bwrap, _ = bubblewrap.find()
         self._root = rootfs.ensure().path
 
     def run(self, rules: Sequence[Rule], program: Sequence[str]) -> tuple[int, bytes]:
-        """Exit code and what it said."""
+        """Exit code and standard error."""
         who = bubblewrap.identity(USER)
-        words = bubblewrap.command(self._bwrap, self._root, 0, user=USER, size=16 << 20, shown={})
+        arguments = bubblewrap.command(self._bwrap, self._root, 0, user=USER, size=16 << 20, shown={})
         filtered = os.memfd_create("filter")
         try:
             os.write(filtered, bpf.program(rules))
             os.lseek(filtered, 0, os.SEEK_SET)
             done = subprocess.run(
-                [*words, "--seccomp", str(filtered), "--", *program],
+                [*arguments, "--seccomp", str(filtered), "--", *program],
                 pass_fds=(filtered,), stdin=subprocess.DEVNULL, capture_output=True, check=False, cwd="/", env={},
                 user=who.user, group=who.user, extra_groups=who.groups, timeout=30,
             )  # fmt: skip
@@ -56,7 +56,7 @@ def bare() -> Bare:
 
 
 def without(call: str) -> list[Rule]:
-    """Our filter, in which a call ends the process instead of being allowed."""
+    """Our filter, changed so that this call ends the process."""
     return [Rule(call, Action.KILL), *(rule for rule in seccomp.rules() if rule.call != call)]
 
 
@@ -81,10 +81,10 @@ def test_every_allowed_call_is_needed(bare: Bare) -> None:
 
 def calling(call: str, *arguments: int) -> str:
     """A program that makes the call and returns its error number."""
-    words = ", ".join(map(str, (HERE[call], *arguments)))
+    numbers = ", ".join(map(str, (HERE[call], *arguments)))
     return (
         "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nlibc.syscall.argtypes = [ctypes.c_long] * "
-        f"{len(arguments) + 1}\ndef f(): return libc.syscall({words}) < 0 and ctypes.get_errno()"
+        f"{len(arguments) + 1}\ndef f(): return libc.syscall({numbers}) < 0 and ctypes.get_errno()"
     )
 
 
@@ -101,7 +101,7 @@ TRIPWIRES = [(call,) for names in seccomp.TRIPWIRES.values() for call in names.s
 
 
 UNKNOWN_TO_GVISOR = {"mount_setattr", "process_madvise", "pidfd_getfd", "open_tree", "move_mount", "fspick"}
-"""Younger than its table of names: it leaves them out of the filter, and refuses them for want of the call."""
+"""gVisor's table of names is older than these calls: it leaves them out of the filter and refuses them itself."""
 
 
 def test_a_tripwire_ends_the_program_and_is_counted(sandboxed: Running) -> None:
@@ -118,7 +118,7 @@ REFUSED = [("socket", 1, 1), ("socket", 2, 2), ("socket", 16, 3), ("socketpair",
 REFUSED_BY_NUMBER = {"x86_64": {"link": 86, "symlink": 88, "mknod": 133, "chown": 92, "shmget": 29, "seccomp": 317}}
 
 
-def test_what_is_not_listed_is_refused(sandboxed: Running) -> None:
+def test_a_call_that_is_not_on_the_list_is_refused(sandboxed: Running) -> None:
     programs = [calling(call, *arguments) for call, *arguments in REFUSED]
     numbers = REFUSED_BY_NUMBER.get(seccomp.supported(), {})
     plain = [calling("read").replace(f"({HERE['read']}", f"({number}") for number in numbers.values()]

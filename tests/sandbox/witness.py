@@ -1,4 +1,4 @@
-"""Uses all that an honest program may want of the kernel: a test takes one call away at a time and sees it fail."""
+"""Makes every system call that an ordinary program may need. A test forbids one call at a time and sees this fail."""
 
 import asyncio
 import ctypes
@@ -111,13 +111,13 @@ def local_sockets() -> None:
     assert right.recv(1) == b"x"
 
 
-def woken(*told: object) -> None:
-    assert told[0] == signal.SIGALRM
+def on_alarm(*arguments: object) -> None:
+    assert arguments[0] == signal.SIGALRM
 
 
 def signals() -> None:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, woken)
+    signal.signal(signal.SIGALRM, on_alarm)
     signal.raise_signal(signal.SIGALRM)
     os.kill(os.getpid(), signal.SIGUSR1)
     signal.setitimer(signal.ITIMER_REAL, 9)

@@ -1,4 +1,4 @@
-"""Programs made to hurt the parser: refused within a second, and the host lives on."""
+"""Programs written to exhaust the parser are refused within a second, and the host process survives."""
 
 from __future__ import annotations
 

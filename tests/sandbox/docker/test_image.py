@@ -44,7 +44,7 @@ def test_there_is_a_python_and_no_shell_in_it() -> None:
 
 def test_what_the_guest_needs_is_in_it_and_nothing_else_of_ours() -> None:
     ours = {Path(name).name for name in image.guest_files()}
-    assert {"supervisor.py", "values.py", "types.py"} <= ours
+    assert {"supervisor.py", "values.py", "limits.py"} <= ours
     assert not ours & {"docker.py", "pool.py", "image.py", "audit.py"}
 
 

@@ -12,7 +12,7 @@ from sandbox import EngineUnavailable, Execution, Job, Limits, SandboxBroken, Sa
 from sandbox.host import pool
 from sandbox.host.pool import ChannelBroken, Pool
 from sandbox.shared import wire
-from sandbox.shared.wire import Ending, Kind, Request, Stop
+from sandbox.shared.wire import Exit, Kind, RequestHeader, Stop
 
 
 class FakeContainer:
@@ -25,13 +25,13 @@ class FakeContainer:
         self.is_closed = False
 
     async def send(self, data: bytes) -> None:
-        request = wire.read_request(data[: wire.REQUEST.size])
+        request = wire.read_request_header(data[: wire.REQUEST.size])
         nonce, texts = wire.read_body(data[wire.REQUEST.size :])
         program = str(texts[1] if request.kind == Kind.CALL else texts[0])
         self._factory.seen.append(program)
         self._replies.put_nowait(self._reply(request, nonce, program))
 
-    def _reply(self, request: Request, nonce: bytes, program: str) -> bytes:
+    def _reply(self, request: RequestHeader, nonce: bytes, program: str) -> bytes:
         if program in self._factory.fatal or (program in self._factory.fatal_once and self._factory.use_up(program)):
             return b""
         if program == "hangs":
@@ -59,8 +59,8 @@ class FakeContainer:
         self.is_closed = True
 
 
-def ending(request: Request, lines: bytes, *, exit_code: int = 0) -> bytes:
-    numbers = Ending(
+def ending(request: RequestHeader, lines: bytes, *, exit_code: int = 0) -> bytes:
+    numbers = Exit(
         request.run_id,
         Stop.NONE,
         was_oom=False,

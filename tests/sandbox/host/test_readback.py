@@ -11,11 +11,11 @@ from sandbox import Job, Limits, Status
 from sandbox.host import readback
 from sandbox.host.readback import Handed
 from sandbox.shared import wire
-from sandbox.shared.wire import Ending, Kind, Stop
+from sandbox.shared.wire import Exit, Kind, Stop
 
 NONCE = b"01234567"
-REQUEST = wire.request(1, Kind.CALL, inputs=1, limits=Limits(), body_bytes=10)
-ENDED = Ending(1, Stop.NONE, False, 0, 0, cpu_us=5000, wall_us=6000, peak_kib=2048, printed_bytes=3, result_bytes=0)
+REQUEST = wire.request_header(1, Kind.CALL, inputs=1, limits=Limits(), body_bytes=10)
+ENDED = Exit(1, Stop.NONE, False, 0, 0, cpu_us=5000, wall_us=6000, peak_kib=2048, printed_bytes=3, result_bytes=0)
 
 
 def lines(*texts: str, kind: bytes = wire.VALUE, nonce: bytes = NONCE) -> bytes:

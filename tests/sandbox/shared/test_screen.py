@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (tables read better with a case a line)
-"""The static policy follows names through every ordinary way of importing."""
+"""The screen follows names through every ordinary way of importing."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def test_an_empty_list_forbids_nothing(program: str) -> None:
     assert find_forbidden(program, ()) is None
 
 
-def test_what_was_found_is_named_with_its_line() -> None:
+def test_the_message_names_what_was_found_and_its_line() -> None:
     assert find_forbidden("x = 1\nimport random", FORBIDDEN) == "random is forbidden (line 2)"
 
 
-def test_a_program_that_cannot_be_parsed_is_not_judged() -> None:
+def test_a_program_that_cannot_be_parsed_is_a_syntax_error() -> None:
     with pytest.raises(SyntaxError):
         find_forbidden("def f(:", FORBIDDEN)
