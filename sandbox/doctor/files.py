@@ -75,8 +75,8 @@ def checks(host: Host) -> list[Check]:
             "limit the scratch folder: a tmpfs with `size=`",
         ),
         Check(
-            AREA, "run from scratch", "refused", (Probe("files", "execute"),), refused, "mount the scratch folder with `noexec`",
-            is_required=False,
+            AREA, "run from scratch", "refused", (Probe("files", "execute"),), refused,
+            "mount the scratch folder with `noexec`", is_required=False,
         ),
     ]  # fmt: skip
 
