@@ -25,7 +25,7 @@ from sandbox.doctor.attacks.matrix import counts, run_matrix
 from sandbox.doctor.attacks.texts import TEXTS
 
 SUCCESSES = tuple(outcome for outcome in AttackOutcome if outcome is not AttackOutcome.HELD)
-EXECUTORS = 4
+EXECUTORS = 3
 """How many sandboxes share the programs; most programs run into a time limit, so this is faster even on two cores."""
 SUCCEEDED = 1
 

@@ -19,7 +19,7 @@ from sandbox.doctor.attacks.matrix import run_matrix
 from sandbox.doctor.attacks.texts import TEXTS
 from tests.sandbox.conftest import BACKENDS, Running
 
-EXECUTORS = 4
+EXECUTORS = 3
 SCREENS = {"screen off": (), "screen on": PAPER_FORBIDDEN}
 NUM_REFUSED = 58
 """Cases that the screen refuses with the paper's list; the sandbox has to hold the other 299 by itself."""
