@@ -114,3 +114,27 @@ async def test_several_executors_share_the_cases_and_results_keep_their_order() 
     executors = [AgreesByChance(0), AgreesByChance(0)]
     results = await run_matrix(executors, cases)
     assert [each.case for each in results] == cases
+
+
+class SlowOnce(InProcessExecutor):
+    """The case takes far too long in its first `slow` runs."""
+
+    def __init__(self, slow: int) -> None:
+        super().__init__()
+        self._slow = slow
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        return [self._execution(job) for job in jobs]
+
+    def _execution(self, job: Job) -> Execution:
+        if job.program == HEALTH:
+            return execution(RunResult(Status.OK, "", "[0, 0]", ""))
+        self._slow -= 1
+        took = execution(RunResult(Status.ERROR, "", "", "PermissionError"))
+        return replace(took, wall_s=99.0 if self._slow >= 0 else 0.1)
+
+
+@pytest.mark.parametrize(("slow", "outcome"), [(0, "held"), (1, "held"), (2, "alive")])
+async def test_a_case_that_overruns_is_run_again_with_nothing_beside_it(slow: int, outcome: str) -> None:
+    [result] = await run_matrix([SlowOnce(slow)], [ESCAPES])
+    assert result.outcome == outcome
