@@ -221,7 +221,7 @@ def bench_sandbox(
     ] = [],  # noqa: B006
     overrides: Overrides = [],  # noqa: B006
 ) -> None:
-    """Measure verdicts per second and latency, beside a bare fork, a fresh Python and `docker run`, in one run.
+    """Measure verdicts per second, latency, cold start, memory and a paper-size step, beside a bare fork.
 
     A verdict's clock stops when its value is decoded on the host and its process is reaped in the guest.
     """

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from azr.bench.programs import read_rows, small_jobs
 from azr.build import make_executor
 from azr.cluster.executor import ClusterExecutor
 from azr.cluster.measuring import Rate, costs, rate, record_s, services_s
@@ -25,8 +26,6 @@ from azr.cluster.simulation import Costs, Shape, jobs_per_s
 from azr.config import ClusterConfig, SandboxConfig
 from azr.errors import RunError
 from sandbox.audit.log import Audited, AuditLog, Label
-from sandbox.bench.load import jobs_of
-from sandbox.bench.programs import read_rows, samples_of, small_ones
 from sandbox.types import Job
 
 WORKERS = (1, 2)
@@ -87,8 +86,8 @@ def run_scaling(output: Path | None, *, num_jobs: int, as_json: bool) -> None:
 async def _measured(num_jobs: int) -> Scaling:
     load = os.getloadavg()[0]
     async with make_executor(SandboxConfig(workers=1)) as executor:
-        samples = await small_ones(executor, samples_of(read_rows([])))
-    jobs = jobs_of(samples * (max(WORKERS) * num_jobs // len(samples) + 1))
+        small = await small_jobs(executor, read_rows([]))
+    jobs = small * (max(WORKERS) * num_jobs // len(small) + 1)
     weak = {workers: await _with_ray(workers, jobs[: num_jobs * workers]) for workers in WORKERS}
     by_chunk = {chunk: await _with_ray(1, jobs[:num_jobs], chunk=chunk) for chunk in CHUNKS}
     async with make_executor(SandboxConfig(workers=1)) as executor:

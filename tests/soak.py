@@ -33,7 +33,6 @@ from sandbox import (
     SandboxError,
     Status,
 )
-from sandbox.bench import guests
 from sandbox.docker import image
 from sandbox.docker.engine import connect
 from sandbox.docker.executor import OWNER_LABEL
@@ -41,6 +40,7 @@ from sandbox.doctor.attacks import CASES
 from sandbox.doctor.attacks.cases import FORGED, REACHED, Case
 from sandbox.host.container import SCRATCH, owner
 from sandbox.jail import cgroup
+from tests.sandbox import supervisors as supervisors_of
 
 GOOD: tuple[tuple[str, str, str], ...] = (
     ("def f(x):\n    return x + 1", "41", "42"),
@@ -209,7 +209,7 @@ async def settled(executor: Executor) -> tuple[list[int], Footprint]:
     """The supervisors that are there and the footprint; once more where one ends meanwhile: the next is made for the
     next job only."""
     while True:
-        supervisors = [number for number in guests.pids(executor) if Path(f"/proc/{number}/root/tmp").exists()]
+        supervisors = [number for number in supervisors_of.pids(executor) if Path(f"/proc/{number}/root/tmp").exists()]
         try:
             return supervisors, footprint(supervisors)
         except FileNotFoundError:
@@ -313,7 +313,7 @@ def belongings() -> set[str]:
 
 def is_supervisor(number: int) -> bool:
     try:
-        return guests.JAILED in Path(f"/proc/{number}/cmdline").read_bytes()
+        return supervisors_of.JAILED in Path(f"/proc/{number}/cmdline").read_bytes()
     except OSError:
         return False
 

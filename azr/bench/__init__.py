@@ -1,1 +1,1 @@
-"""`azr bench sandbox`: what `sandbox.bench` needs of task types and self-play, its report and picture."""
+"""What `azr bench sandbox` measures: `load.py` drives an executor, `step.py` plays a step of the paper's size."""

@@ -1,10 +1,11 @@
-"""`azr doctor --attacks`: the attack matrix of this host, as a table or as JSON. Read `run_attacks` first."""
+"""`azr doctor --attacks`: runs every known attack on this host; prints a table or JSON. Read `run_attacks` first."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,31 +17,33 @@ from rich.text import Text
 
 from azr import configfile
 from azr.build import make_executor, make_rules
-from azr.commands.hostile_texts import run_texts
+from azr.commands.attack_texts import run_texts
 from azr.config import PAPER_FORBIDDEN, Config
 from azr.runs.printable import printable
-from sandbox.doctor.attacks import CASES, FAMILIES, Case, Outcome, Verdict
+from sandbox.doctor.attacks import CASES, FAMILIES, AttackOutcome, AttackResult, Case
 from sandbox.doctor.attacks.matrix import counts, run_matrix
 from sandbox.doctor.attacks.texts import TEXTS
 
-SUCCESSES = tuple(outcome for outcome in Outcome if outcome is not Outcome.HELD)
+SUCCESSES = tuple(outcome for outcome in AttackOutcome if outcome is not AttackOutcome.HELD)
+EXECUTORS = 3
+"""How many sandboxes share the programs; most programs run into a time limit, so this is faster even on two cores."""
 SUCCEEDED = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """The matrix under one isolation, with the screen off or on."""
+class AttackColumn:
+    """The results on one isolation with the screen off or on."""
 
     title: str
-    verdicts: tuple[Verdict, ...]
+    results: tuple[AttackResult, ...]
 
 
 def run_attacks(*, backend: str, runtime: str, overrides: Sequence[str], as_json: bool) -> int:
-    """Run all hostile programs and texts; returns 0 when our sandbox held every one, else 1.
+    """Run all hostile programs and texts; returns 0 if none succeeded, else 1.
 
     Raises:
-        SandboxError: the isolation cannot be had, or did not survive.
-        ConfigError: there is no such backend.
+        SandboxError: the isolation could not be started, or failed.
+        ConfigError: the backend or an override is unknown.
     """
     named = [f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"', "sandbox.workers=1"]
     columns = asyncio.run(_columns(configfile.defaults([*named, *overrides])))
@@ -51,28 +54,30 @@ def run_attacks(*, backend: str, runtime: str, overrides: Sequence[str], as_json
     return SUCCEEDED if any(_succeeded(column) for column in columns) else 0
 
 
-async def _columns(config: Config) -> list[Column]:
-    columns: list[Column] = []
+async def _columns(config: Config) -> list[AttackColumn]:
+    columns: list[AttackColumn] = []
     num_runs = 2 * len(CASES) + len(TEXTS)
     parts = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*parts, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("attacks", total=num_runs)
 
-        def seen(verdict: Verdict) -> None:
-            bar.update(task, advance=1, description=printable(verdict.case.title, 60))
+        def report(result: AttackResult) -> None:
+            bar.update(task, advance=1, description=printable(result.case.title, 60))
 
-        async with make_executor(config.sandbox) as executor:
-            texts = await run_texts(executor, TEXTS, rules=make_rules(config.tasks, config.sandbox), progress=seen)
+        async with AsyncExitStack() as stack:
+            executors = [await stack.enter_async_context(make_executor(config.sandbox)) for _ in range(EXECUTORS)]
+            executor = executors[0]
+            texts = await run_texts(executor, TEXTS, rules=make_rules(config.tasks, config.sandbox), report=report)
             isolation = f"{executor.isolation.backend}/{executor.isolation.runtime}"
             for name, forbidden in (("screen off", ()), ("screen on", PAPER_FORBIDDEN)):
-                found = await run_matrix(executor, CASES, forbidden=forbidden, progress=seen)
-                columns.append(Column(f"{isolation}, {name}", verdicts=(*found, *texts)))
+                found = await run_matrix(executors, CASES, forbidden=forbidden, report=report)
+                columns.append(AttackColumn(f"{isolation}, {name}", results=(*found, *texts)))
     return columns
 
 
-def show(columns: Sequence[Column], console: Console) -> None:
-    """How many attacks of each family succeeded, then which ones did in our sandbox."""
-    table = Table(box=SIMPLE_HEAD, title="attacks that succeed, of all")
+def show(columns: Sequence[AttackColumn], console: Console) -> None:
+    """The number of successful attacks per family and outcome, then the name of each."""
+    table = Table(box=SIMPLE_HEAD, title="attacks that succeeded")
     table.add_column("family", no_wrap=True)
     for column in columns:
         table.add_column(column.title.replace(", ", "\n").replace(": ", "\n"), justify="right")
@@ -81,56 +86,56 @@ def show(columns: Sequence[Column], console: Console) -> None:
     table.add_section()
     for outcome in SUCCESSES:
         table.add_row(outcome.replace("_", " "), *[_number(column, outcome) for column in columns])
-    table.add_row("in all", *[f"{len(_succeeded(column))} of {len(column.verdicts)}" for column in columns])
+    table.add_row("total", *[f"{len(_succeeded(column))} of {len(column.results)}" for column in columns])
     console.print(table)
     for column in columns:
-        for verdict in _succeeded(column):
-            console.print(Text(f"{column.title}: {_told(verdict)}", style="bold red"), soft_wrap=True)
+        for result in _succeeded(column):
+            console.print(Text(f"{column.title}: {_described(result)}", style="bold red"), soft_wrap=True)
 
 
-def as_plain(columns: Sequence[Column]) -> list[dict[str, Any]]:
-    """The matrix as JSON takes it: counts, and every case."""
+def as_plain(columns: Sequence[AttackColumn]) -> list[dict[str, Any]]:
+    """What `--json` prints: counts, and every case."""
     return [
         {
             "title": column.title,
-            "attacks": len(column.verdicts),
+            "attacks": len(column.results),
             "succeeded": len(_succeeded(column)),
             "families": {
                 family: {str(outcome): number for outcome, number in found.items()}
-                for family, found in counts(column.verdicts).items()
+                for family, found in counts(column.results).items()
             },
-            "cases": [_plain(verdict) for verdict in column.verdicts],
+            "cases": [_plain(result) for result in column.results],
         }
         for column in columns
     ]
 
 
-def _plain(verdict: Verdict) -> dict[str, Any]:
-    case: Case = verdict.case
+def _plain(result: AttackResult) -> dict[str, Any]:
+    case: Case = result.case
     return {
         "number": case.number,
         "family": case.family,
         "name": case.name,
-        "outcome": str(verdict.outcome),
-        "status": verdict.status,
-        "is_expected": verdict.is_expected,
-        "detail": printable(verdict.detail, 300),
+        "outcome": str(result.outcome),
+        "status": result.status,
+        "is_expected": result.is_expected,
+        "detail": printable(result.detail, 300),
     }
 
 
-def _succeeded(column: Column) -> list[Verdict]:
-    return [verdict for verdict in column.verdicts if verdict.outcome is not Outcome.HELD]
+def _succeeded(column: AttackColumn) -> list[AttackResult]:
+    return [result for result in column.results if result.outcome is not AttackOutcome.HELD]
 
 
-def _share(column: Column, family: str) -> str:
-    those = [verdict for verdict in column.verdicts if verdict.case.family == family]
-    succeeded = sum(verdict.outcome is not Outcome.HELD for verdict in those)
+def _share(column: AttackColumn, family: str) -> str:
+    those = [result for result in column.results if result.case.family == family]
+    succeeded = sum(result.outcome is not AttackOutcome.HELD for result in those)
     return f"{succeeded} of {len(those)}" if those else "-"
 
 
-def _number(column: Column, outcome: Outcome) -> str:
-    return str(sum(verdict.outcome is outcome for verdict in column.verdicts))
+def _number(column: AttackColumn, outcome: AttackOutcome) -> str:
+    return str(sum(result.outcome is outcome for result in column.results))
 
 
-def _told(verdict: Verdict) -> str:
-    return printable(f"{verdict.case.title}: {verdict.outcome} ({verdict.status}) {verdict.detail}", 200)
+def _described(result: AttackResult) -> str:
+    return printable(f"{result.case.title}: {result.outcome} ({result.status}) {result.detail}", 200)

@@ -1,63 +1,102 @@
-"""`azr bench sandbox`: opens what is measured, measures it, shows it. Read `run_bench` first."""
+"""`azr bench sandbox`: measures the sandbox beside a bare fork in the same run. Read `run_bench` first."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import platform
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from azr import configfile
-from azr.bench.plot import draw
-from azr.bench.report import Aside, Report, to_json
-from azr.bench.step import StepFigures, choose, play
-from azr.bench.terminal import show
+from azr.bench import load
+from azr.bench.load import Latency, Spread
+from azr.bench.programs import ProgramRow, read_rows, small_jobs
+from azr.bench.step import StepFigures, play
 from azr.build import make_executor, make_types
 from azr.config import Config, SandboxConfig
-from azr.errors import ConfigError, InputError, RunError
-from sandbox.bench import floors, guests, load, machine, programs
-from sandbox.bench.audit_cost import audit_cost
-from sandbox.bench.comparison import ALL_CORES, FULL, QUICK, Comparison, Plan, compare
-from sandbox.bench.guests import Growth
-from sandbox.bench.programs import BadPrograms, Row, Sample
-from sandbox.bench.statistics import Latency, Spread
-from sandbox.docker import image as images
-from sandbox.types import EngineUnavailable, Executor, Isolation, SandboxError
+from azr.errors import InputError
+from sandbox.types import Executor, Isolation, Job
 
-SEED = 20250506
+SCHEMA = 2
+CLOCK = "a verdict's clock stops when its value is decoded on the host and its process is reaped in the guest"
 JSON_FILE, PICTURE_FILE = "bench.json", "bench.png"
+ONE_CORE, ALL_CORES, FORK_ONE, FORK_ALL = "one core", "all cores", "bare fork, one core", "bare fork, all cores"
+ALONE, LOADED = "one in flight", "one in flight a core"
 WIDE = 140
-"""Columns of a table that is written to a file or a pipe."""
+"""Width of the table when it is written to a file or a pipe."""
 console = Console(width=None if sys.stdout.isatty() else WIDE)
 errors = Console(stderr=True, highlight=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line said."""
+class BenchPlan:
+    """How much is measured."""
 
-    config: Config
-    files: tuple[Path, ...]
-    plan: Plan
+    rounds: int
+    block_s: float
+    """About how long each measurement of a rate takes."""
+    latency_runs: int
+    cold_starts: int
+    steps: int
+    """Repeats of the paper-size step."""
+
+
+FULL = BenchPlan(rounds=9, block_s=0.8, latency_runs=1500, cold_starts=5, steps=5)
+QUICK = BenchPlan(rounds=3, block_s=0.3, latency_runs=200, cold_starts=1, steps=1)
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFigure:
+    """One row of the table."""
+
+    name: str
+    unit: str
+    measured: Spread
+    remark: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchReport:
+    """Everything that one benchmark measured, and where."""
+
+    started: str
+    """ISO 8601, UTC."""
+    is_quick: bool
+    machine: dict[str, Any]
+    isolation: Isolation
+    workers: int
+    """Workers per seed slot."""
+    programs: str
+    figures: tuple[BenchFigure, ...]
+    latencies: dict[str, Latency]
+    steps: tuple[StepFigures, ...]
+    notes: tuple[str, ...]
+    wall_s: float
 
 
 def run_bench(
     files: Sequence[Path], *, backend: str, runtime: str, is_quick: bool, as_json: bool, output: Path | None,
     overrides: Sequence[str],
 ) -> None:  # fmt: skip
-    """Measure, then print a table or one JSON object; with `output` also write JSON and picture there."""
+    """Measure, then print a table or one JSON object; with `output`, also write JSON and a picture to that folder.
+
+    Raises:
+        InputError: a file of programs cannot be read, or none of its programs can be measured.
+    """
     config = configfile.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"', *overrides])
-    try:
-        rows = programs.read_rows(files)
-    except BadPrograms as error:
-        raise InputError(str(error)) from error
-    report = asyncio.run(measure(Asked(config, tuple(files), QUICK if is_quick else FULL), rows))
+    report = asyncio.run(measure(config, read_rows(files), QUICK if is_quick else FULL))
     if output is not None:
         _write(report, output)
     if as_json:
@@ -66,180 +105,193 @@ def run_bench(
         show(report, console)
 
 
-async def measure(asked: Asked, rows: Sequence[Row]) -> Report:
-    """Everything, the main executor first and alone on the machine."""
-    say = _Teller()
-    say("looking at the machine")
-    host = machine.look()
-    image = _image(asked.config)
-    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    main = await _main(asked, rows, image, say)
-    say("cold start")
-    cold = [await load.cold_start_s(lambda: make_executor(asked.config.sandbox)) for _ in range(asked.plan.cold_starts)]
-    say("docker run")
-    docker_run = [
-        floors.docker_run_seconds(image, main.samples[0]) for _ in range(asked.plan.docker_runs * bool(image))
-    ]
-    asides = tuple([await _aside(name, config, main.samples, asked.plan, say) for name, config in _others(asked, host)])
-    busy_at_end = machine.busy_share()
-    return Report(
+async def measure(config: Config, rows: Sequence[ProgramRow], plan: BenchPlan) -> BenchReport:
+    """Measure one executor with a single worker and one as configured, in turns so that both meet the same noise."""
+    begun, started = time.monotonic(), datetime.now(timezone.utc).isoformat(timespec="seconds")
+    machine = _machine()
+    single = config.sandbox.model_copy(update={"workers": 1})
+    _say("cold start")
+    cold = [await load.cold_start_s(lambda: make_executor(config.sandbox)) for _ in range(plan.cold_starts)]
+    async with make_executor(single) as one, make_executor(config.sandbox) as all_:
+        jobs = await small_jobs(one, rows)
+        if not jobs:
+            raise InputError("none of the programs returns a value within 50 ms, so there is nothing to measure with")
+        rates = await _rates(one, all_, jobs, plan, _workers(config.sandbox))
+        _say("latency")
+        measured = load.cycled(jobs, plan.latency_runs)
+        latencies = {
+            ALONE: Latency.of(await load.latencies_s(one, measured, in_flight=1)),
+            LOADED: Latency.of(await load.latencies_s(all_, measured, in_flight=machine["cores"])),
+        }
+        memory = await load.supervisor_rss_mb(one)
+        steps = await _steps(config, rows, all_, plan.steps)
+        isolation = all_.isolation
+    figures = (
+        *_rate_figures(rates),
+        *_latency_figures(latencies),
+        BenchFigure("cold start to the first verdict", "s", Spread.of(cold)),
+        BenchFigure("supervisor's memory, RSS", "MB", Spread.of([memory])),
+        BenchFigure("paper-size step", "s", Spread.of([step.wall_s for step in steps]), _step_remark(steps[0])),
+    )
+    return BenchReport(
         started=started,
-        is_quick=asked.plan is not FULL,
-        machine=host,
-        busy_at_end=busy_at_end,
-        isolation=main.isolation,
-        workers=_workers(asked.config),
-        programs=_told(asked, rows, main.samples),
-        comparison=main.comparison,
-        cold_start_s=Spread.of(cold),
-        docker_run_s=Spread.of(docker_run) if docker_run else None,
-        growth=main.growth,
-        steps=main.steps,
-        num_refused=main.num_refused,
-        audit_cost=main.audit_cost,
-        asides=asides,
-        notes=_notes(image, host, busy_at_end),
-        wall_s=say.elapsed_s,
+        is_quick=plan is not FULL,
+        machine=machine,
+        isolation=isolation,
+        workers=_workers(config.sandbox),
+        programs=f"{len(jobs)} of {len(rows)} programs return a value within 50 ms and are measured",
+        figures=figures,
+        latencies=latencies,
+        steps=steps,
+        notes=_notes(machine),
+        wall_s=time.monotonic() - begun,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Main:
-    """What was measured while the main executor ran."""
-
-    isolation: Isolation
-    samples: tuple[Sample, ...]
-    comparison: Comparison
-    growth: Growth | None
-    steps: tuple[StepFigures, ...]
-    num_refused: int
-    audit_cost: Spread
-
-
-async def _main(asked: Asked, rows: Sequence[Row], image: str, say: _Teller) -> _Main:
-    plan, task_types = asked.plan, make_types(asked.config)
-    say("starting the executor")
-    async with make_executor(asked.config.sandbox) as executor:
-        samples = await _small(executor, rows)
-        say("memory of the supervisors")
-        grown = await _growth(executor, samples, plan.growth_runs)
-        compared = await compare(executor, image, samples, cores=machine.usable_cores(), plan=plan, say=say)
-        say("audit log")
-        block_runs = int(compared.rates[ALL_CORES].median * plan.block_s)
-        cost = await audit_cost(executor, samples, rounds=plan.rounds, block_runs=max(20, block_runs))
-        say("choosing proposals for the paper-size step")
-        game = asked.config.selfplay
-        material = await choose(rows, task_types, executor, selfplay=game, seed=SEED)
-        steps: list[StepFigures] = []
-        for repeat in range(plan.steps):
-            say(f"paper-size step {repeat + 1} of {plan.steps}")
-            steps.append(await play(material, task_types, executor, selfplay=game, repeat=repeat, seed=SEED))
-        found = tuple(samples)
-        return _Main(executor.isolation, found, compared, grown, tuple(steps), material.num_refused, cost)
+async def _rates(
+    one: Executor, all_: Executor, jobs: Sequence[Job], plan: BenchPlan, workers: int
+) -> dict[str, list[float]]:
+    """Verdicts and bare forks per second, one block of each per round, in an order that alternates."""
+    ways: dict[str, Callable[[int], Awaitable[float]]] = {
+        ONE_CORE: lambda count: load.verdicts_per_s(one, load.cycled(jobs, count, slots=(0,))),
+        FORK_ONE: lambda count: load.forks_per_s(one, load.cycled(jobs, count), processes=1),
+        ALL_CORES: lambda count: load.verdicts_per_s(all_, load.cycled(jobs, count)),
+        FORK_ALL: lambda count: load.forks_per_s(all_, load.cycled(jobs, count), processes=2 * workers),
+    }
+    counts = {name: max(20, int(await way(40) * plan.block_s)) for name, way in ways.items()}
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(plan.rounds):
+        _say(f"rates, round {number + 1} of {plan.rounds}")
+        for name in list(ways) if number % 2 == 0 else reversed(ways):
+            rates[name].append(await ways[name](counts[name]))
+    return rates
 
 
-async def _growth(executor: Executor, samples: Sequence[Sample], runs: int) -> Growth | None:
-    before = guests.memory(guests.pids(executor))
-    jobs = load.jobs_of(samples)
-    await executor.run((jobs * (runs // len(jobs) + 1))[:runs])
-    return guests.growth(before, guests.memory(guests.pids(executor)), runs)
+async def _steps(
+    config: Config, rows: Sequence[ProgramRow], executor: Executor, repeats: int
+) -> tuple[StepFigures, ...]:
+    steps: list[StepFigures] = []
+    for repeat in range(repeats):
+        _say(f"paper-size step {repeat + 1} of {repeats}")
+        steps.append(await play(rows, make_types(config), executor, selfplay=config.selfplay, repeat=repeat))
+    return tuple(steps)
 
 
-async def _small(executor: Executor, rows: Sequence[Row]) -> list[Sample]:
-    samples = await programs.small_ones(executor, programs.samples_of(rows))
-    if not samples:
-        raise InputError("none of the programs gives a value within 50 ms: there is nothing to measure with them")
-    return samples
+def _rate_figures(rates: dict[str, list[float]]) -> list[BenchFigure]:
+    """Ratios are taken round by round, because what slows neighbouring blocks slows both."""
+    ratios = [
+        BenchFigure(
+            f"verdicts / {fork}", "x", Spread.of([a / b for a, b in zip(rates[ours], rates[fork], strict=True)])
+        )
+        for ours, fork in ((ONE_CORE, FORK_ONE), (ALL_CORES, FORK_ALL))
+    ]
+    return [*ratios, *(BenchFigure(name, "/s", Spread.of(each)) for name, each in rates.items())]
 
 
-async def _aside(name: str, config: Config, samples: Sequence[Sample], plan: Plan, say: _Teller) -> Aside:
-    """Another executor, shortly: rate on all cores, latency alone, cold start."""
-    say(name)
-    try:
-        cold = await load.cold_start_s(lambda: make_executor(config.sandbox))
-        async with make_executor(config.sandbox) as executor:
-            rate, latency = await _shortly(executor, samples, plan)
-    except SandboxError as error:
-        return Aside(name, None, None, None, f"does not start here: {error}"[:300])
-    return Aside(name, rate, latency, Spread.of([cold]), reason="")
-
-
-async def _shortly(executor: Executor, samples: Sequence[Sample], plan: Plan) -> tuple[Spread, Latency]:
-    jobs = load.jobs_of(samples)
-    per_s = await load.verdicts_per_s(executor, jobs)
-    times = max(1, int(per_s * plan.block_s / len(jobs)))
-    rates = [await load.verdicts_per_s(executor, jobs * times) for _ in range(plan.rounds)]
-    count = min(plan.latency_runs, 500)
-    latency = await load.latencies_s(executor, (jobs * count)[:count], in_flight=1)
-    return Spread.of(rates), Latency.of(latency)
-
-
-def _others(asked: Asked, host: machine.Machine) -> list[tuple[str, Config]]:
-    """The other backends and runtimes of this host that the configuration knows."""
-    main = (asked.config.sandbox.backend, asked.config.sandbox.runtime)
-    wanted = [("docker", ""), *([("docker", "runsc")] if "runsc" in host.runtimes else []), ("jail", "")]
-    found: list[tuple[str, Config]] = []
-    for backend, runtime in wanted:
-        if (backend, runtime) == main or (backend == "docker" and not host.engine):
-            continue
-        try:
-            config = configfile.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"'])
-        except ConfigError:
-            continue  # this version has no such backend
-        found.append(("/".join(filter(None, (backend, runtime))), config))
+def _latency_figures(latencies: dict[str, Latency]) -> list[BenchFigure]:
+    found: list[BenchFigure] = []
+    for name, latency in latencies.items():
+        p50, p99 = (Spread(each, each, each, latency.count) for each in (latency.p50_ms, latency.p99_ms))
+        remark = f"p95 {latency.p95_ms:.1f}, highest {latency.highest_ms:.1f} ms"
+        found += [
+            BenchFigure(f"latency p50, {name}", "ms", p50),
+            BenchFigure(f"latency p99, {name}", "ms", p99, remark),
+        ]
     return found
 
 
-def _image(config: Config) -> str:
-    """The image of the floors: the executor's own, made anew when stale, so that what lies here is measured; empty
-    where no engine answers and none is needed."""
-    sandbox = config.sandbox
-    default = SandboxConfig().image
-    try:
-        return images.ensure(default) if sandbox.image == default else images.require(sandbox.image)
-    except EngineUnavailable:
-        if sandbox.backend == "docker":
-            raise
-        return ""
+def _step_remark(step: StepFigures) -> str:
+    completions = "+".join(str(stage.completions) for stage in step.stages.values())
+    return f"{completions} completions, {sum(stage.runs for stage in step.stages.values())} runs"
 
 
-def _notes(image: str, host: machine.Machine, busy_at_end: float) -> tuple[str, ...]:
-    notes = ["the engine's own copying of pipes is not confined to the cores that a block is measured on"]
-    if not image:
-        notes.append("without a Docker engine there are no floors: programs run nowhere without walls")
-    if busy_at_end > machine.MAX_BUSY:
-        notes.append(f"the machine was busy at the end ({busy_at_end:.0%} of its cores): others disturbed the figures")
-    return (*notes, *filter(None, [host.warning]))
+def to_json(report: BenchReport) -> str:
+    return json.dumps({"schema": SCHEMA, "clock": CLOCK, **asdict(report)}, indent=1)
 
 
-def _told(asked: Asked, rows: Sequence[Row], samples: Sequence[Sample]) -> str:
-    names = ", ".join(file.name for file in asked.files) or "the embedded set"
-    return f"{names}: {len(samples)} of {len(rows)} programs give a value within 50 ms and are measured"
+def show(report: BenchReport, console: Console) -> None:
+    """The table, then the machine and everything else needed to read it."""
+    table = Table("what", "measured", "low to high", "repeats", "remark", box=SIMPLE_HEAD, highlight=False)
+    for figure in report.figures:
+        spread = figure.measured
+        low_to_high = "" if spread.low == spread.high else f"{_number(spread.low)} to {_number(spread.high)}"
+        table.add_row(
+            figure.name, f"{_number(spread.median)} {figure.unit}", low_to_high, str(spread.repeats), figure.remark
+        )
+    console.print(table)
+    about, how = report.machine, report.isolation
+    for line in (
+        f"{about['cpu']}, {about['cores']} cores, kernel {about['kernel']}, load {about['load_1min']:.2f} at the start",
+        f"{how.backend}/{how.runtime}, Python {how.python}, workers per seed slot: {report.workers}",
+        f"{report.programs}; took {report.wall_s:.0f} s",
+        CLOCK,
+        *(f"note: {note}" for note in report.notes),
+    ):
+        console.print(Text(line))
 
 
-def _workers(config: Config) -> int:
-    return config.sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+def draw(report: BenchReport, path: Path) -> None:
+    """Write the picture: rates on the left, the latency distribution on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 6), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2)
+    rates = [each for each in report.figures if each.unit == "/s"]
+    bars = left.bar([each.name.replace(", ", ",\n") for each in rates], [each.measured.median for each in rates])
+    left.bar_label(bars, fmt="{:,.0f}")
+    left.set_title("Programs per second")
+    for name, latency in report.latencies.items():
+        shares = [(at + 1) / 100 for at in range(len(latency.quantiles_ms))]
+        right.plot(
+            latency.quantiles_ms, shares, label=f"{name} (p50 {latency.p50_ms:.1f}, p99 {latency.p99_ms:.1f} ms)"
+        )
+    right.set(title="Share of verdicts that are ready in time", xlabel="ms", xscale="log")
+    right.legend()
+    figure.suptitle(f"{report.isolation.backend}/{report.isolation.runtime}, {report.machine['cores']} cores")
+    figure.savefig(path)
 
 
-def _write(report: Report, folder: Path) -> None:
+def _write(report: BenchReport, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / JSON_FILE).write_text(to_json(report) + "\n", encoding="utf-8")
     try:
         draw(report, folder / PICTURE_FILE)
-    except RunError as error:
-        errors.print(f"no picture: {error}")
+    except ImportError:
+        errors.print("no picture: it needs matplotlib; run `pip install 'azr[train]'`", markup=False)
     errors.print(f"written to {folder}", soft_wrap=True)
 
 
-class _Teller:
-    """Says on standard error what is being measured, with the seconds so far."""
+def _machine() -> dict[str, Any]:
+    """The host at the start of the benchmark."""
+    names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_1min": os.getloadavg()[0],
+    }
 
-    def __init__(self) -> None:
-        self._begun = time.monotonic()
 
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self._begun
+def _cpuinfo() -> list[str]:
+    return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
 
-    def __call__(self, doing: str) -> None:
-        errors.print(f"[{self.elapsed_s:5.0f} s] {doing}", markup=False)
+
+def _notes(machine: dict[str, Any]) -> tuple[str, ...]:
+    is_busy = machine["load_1min"] > machine["cores"] / 2
+    busy = f"the machine was busy at the start (load {machine['load_1min']:.1f}), so the figures are too low"
+    return (busy,) if is_busy else ()
+
+
+def _workers(sandbox: SandboxConfig) -> int:
+    return sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def _say(text: str) -> None:
+    errors.print(text, markup=False)

@@ -1,4 +1,4 @@
-"""`azr doctor`: what the sandbox really gives on this host, as a table or as JSON. Read `run_doctor` first."""
+"""`azr doctor`: examines the isolation on this host, as a table or as JSON. Read `run_doctor` first."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from azr.build import make_executor
 from azr.config import SandboxConfig
 from azr.errors import AzrError
 from azr.runs.printable import printable
-from sandbox.doctor.checks.check import Verdict
+from sandbox.doctor.check import Level
 from sandbox.doctor.examine import Finding, examine, failures
 from sandbox.types import Executor, Isolation, SandboxError
 
 ALL = (("docker", ""), ("docker", "runsc"), ("jail", ""))
-"""Backend and runtime of every isolation that there is; the empty one is the default."""
-COLORS = {Verdict.OK: "green", Verdict.WEAK: "yellow", Verdict.FAILED: "bold red"}
+"""Backend and runtime of each isolation; an empty runtime means the default."""
+COLORS = {Level.OK: "green", Level.WEAK: "yellow", Level.FAILED: "bold red"}
 FAILED, CANNOT_START = 1, 2
 Make = Callable[[SandboxConfig], Executor]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """What one isolation gives."""
+class Examined:
+    """The findings for one isolation."""
 
     backend: str
     runtime: str
@@ -46,7 +46,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class NotStarted:
-    """An isolation that cannot be had here, and why."""
+    """An isolation that could not be started, and why."""
 
     backend: str
     runtime: str
@@ -57,7 +57,7 @@ class NotStarted:
         return f"{self.backend}/{self.runtime}" if self.runtime else self.backend
 
 
-Outcome = Report | NotStarted
+Examination = Examined | NotStarted
 
 
 def run_doctor(
@@ -69,99 +69,108 @@ def run_doctor(
     overrides: Sequence[str],
     make: Make = make_executor,
 ) -> int:
-    """Examine one isolation, or all; returns 0, 1 when a required row failed, 2 when none could be started."""
+    """Examine one isolation or all; returns 0, or 1 if a required check failed, or 2 if none could be started."""
     wanted = ALL if shows_all else ((backend, runtime),)
-    outcomes = [_examined(each, of, overrides, make) for each, of in wanted]
+    examinations = [_examine(each, of, overrides, make) for each, of in wanted]
     if as_json:
-        print(json.dumps(as_plain(outcomes), indent=2))
+        print(json.dumps(as_plain(examinations), indent=2))
     else:
-        show(outcomes, Console())
-    return exit_code(outcomes)
+        show(examinations, Console())
+    return exit_code(examinations)
 
 
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """By what was examined; an isolation that does not start is a failure only where no other does."""
-    reports = [outcome for outcome in outcomes if isinstance(outcome, Report)]
-    if not reports:
+def exit_code(examinations: Sequence[Examination]) -> int:
+    """Depends on the isolations that started; one that did not start counts only if no other did."""
+    examined = [examination for examination in examinations if isinstance(examination, Examined)]
+    if not examined:
         return CANNOT_START
-    return FAILED if any(failures(report.findings) for report in reports) else 0
+    return FAILED if any(failures(each.findings) for each in examined) else 0
 
 
-def _examined(backend: str, runtime: str, overrides: Sequence[str], make: Make) -> Outcome:
+def _examine(backend: str, runtime: str, overrides: Sequence[str], make: Make) -> Examination:
     named = [f'sandbox.backend="{backend}"', *([f'sandbox.runtime="{runtime}"'] if runtime else [])]
     try:
         config = configfile.defaults([*named, *overrides])
-        return asyncio.run(_report(config.sandbox, make))
+        return asyncio.run(_examine_started(config.sandbox, make))
     except (AzrError, SandboxError) as error:
         return NotStarted(backend, runtime, str(error))
 
 
-async def _report(sandbox: SandboxConfig, make: Make) -> Report:
+async def _examine_started(sandbox: SandboxConfig, make: Make) -> Examined:
     async with make(sandbox) as executor:
         findings = await examine(executor)
-        return Report(sandbox.backend, sandbox.runtime, executor.isolation, tuple(findings))
+        return Examined(sandbox.backend, sandbox.runtime, executor.isolation, tuple(findings))
 
 
-def as_plain(outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def as_plain(examinations: Sequence[Examination]) -> dict[str, Any]:
     """What `--json` prints."""
-    return {"ok": exit_code(outcomes) == 0, "isolations": [_plain(outcome) for outcome in outcomes]}
+    return {"ok": exit_code(examinations) == 0, "isolations": [_plain(examination) for examination in examinations]}
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    if isinstance(outcome, NotStarted):
-        return {"name": outcome.name, "started": False, "reason": outcome.reason}
-    counts = Counter(finding.verdict for finding in outcome.findings)
+def _plain(examination: Examination) -> dict[str, Any]:
+    if isinstance(examination, NotStarted):
+        return {"name": examination.name, "started": False, "reason": examination.reason}
+    counts = Counter(finding.level for finding in examination.findings)
     return {
-        "name": outcome.name,
+        "name": examination.name,
         "started": True,
-        "isolation": asdict(outcome.isolation),
-        "counts": {verdict.value: counts[verdict] for verdict in Verdict},
-        "findings": [asdict(finding) for finding in outcome.findings],
+        "isolation": asdict(examination.isolation),
+        "counts": {level.value: counts[level] for level in Level},
+        "findings": [_row(finding) for finding in examination.findings],
     }
 
 
-def show(outcomes: Sequence[Outcome], console: Console) -> None:
-    """One table with what was required, or several isolations side by side; then what to do."""
-    reports = [outcome for outcome in outcomes if isinstance(outcome, Report)]
-    if len(reports) == 1:
-        console.print(_table(reports[0]))
-    elif reports:
-        console.print(_comparison(reports))
-    for report in reports:
-        _conclude(report, console)
-    for outcome in outcomes:
-        if isinstance(outcome, NotStarted):
-            console.print(Text.assemble((f"{outcome.name} cannot start: ", "bold red"), printable(outcome.reason)))
+def _row(finding: Finding) -> dict[str, str]:
+    """The level is called `verdict` in JSON, because tools rely on that name."""
+    fields = asdict(finding)
+    fields["verdict"] = fields.pop("level")
+    return fields
 
 
-def _table(report: Report) -> Table:
-    table = Table(title=report.name, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+def show(examinations: Sequence[Examination], console: Console) -> None:
+    """A table of one isolation or a comparison of several; then what to do about each row that is not ok."""
+    examined = [examination for examination in examinations if isinstance(examination, Examined)]
+    if len(examined) == 1:
+        console.print(_table(examined[0]))
+    elif examined:
+        console.print(_comparison(examined))
+    for each in examined:
+        _conclude(each, console)
+    for examination in examinations:
+        if isinstance(examination, NotStarted):
+            console.print(
+                Text.assemble((f"{examination.name} cannot start: ", "bold red"), printable(examination.reason))
+            )
+
+
+def _table(each: Examined) -> Table:
+    table = Table(title=each.name, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in ("area", "check", "required", "found"):
         table.add_column(column, overflow="fold")
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("result", no_wrap=True)
     area = ""
-    for finding in report.findings:
+    for finding in each.findings:
         if finding.area != area and area:
             table.add_section()
         shown_area = finding.area if finding.area != area else ""
         area = finding.area
         words = [shown_area, finding.check, finding.required, finding.found]
-        table.add_row(*(Text(printable(word)) for word in words), _verdict(finding))
+        table.add_row(*(Text(printable(word)) for word in words), _level(finding))
     return table
 
 
-def _verdict(finding: Finding) -> Text:
-    return Text(finding.verdict.value, style=COLORS[finding.verdict])
+def _level(finding: Finding) -> Text:
+    return Text(finding.level.value, style=COLORS[finding.level])
 
 
-def _comparison(reports: Sequence[Report]) -> Table:
-    """A column an isolation; what was found is cut to one line, `--json` has all of it."""
+def _comparison(examined: Sequence[Examined]) -> Table:
+    """One column per isolation; each cell is cut to one line, `--json` prints the full text."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("area", no_wrap=True)
     table.add_column("check", no_wrap=True)
-    for report in reports:
-        table.add_column(report.name, no_wrap=True, overflow="ellipsis", ratio=1)
-    found = [{(each.area, each.check): each for each in report.findings} for report in reports]
+    for each in examined:
+        table.add_column(each.name, no_wrap=True, overflow="ellipsis", ratio=1)
+    found = [{(finding.area, finding.check): finding for finding in each.findings} for each in examined]
     area = ""
     for row in dict.fromkeys(key for findings in found for key in findings):
         if row[0] != area and area:
@@ -174,18 +183,18 @@ def _comparison(reports: Sequence[Report]) -> Table:
 def _cell(finding: Finding | None) -> Text:
     if finding is None:
         return Text("-", style="dim")
-    verdict = finding.verdict
-    mark = "" if verdict is Verdict.OK else f"{verdict.value} "
-    return Text.assemble((mark, COLORS[verdict]), (printable(finding.found), "" if mark else COLORS[verdict]))
+    level = finding.level
+    mark = "" if level is Level.OK else f"{level.value} "
+    return Text.assemble((mark, COLORS[level]), (printable(finding.found), "" if mark else COLORS[level]))
 
 
-def _conclude(report: Report, console: Console) -> None:
-    """How many of each verdict, and a line of advice for each row that is not well, the failed ones first."""
-    counts = Counter(finding.verdict for finding in report.findings)
-    told = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    console.print(Text.assemble((f"{report.name}: ", "bold"), told))
-    for verdict in (Verdict.FAILED, Verdict.WEAK):
-        for finding in report.findings:
-            if finding.verdict is verdict:
+def _conclude(each: Examined, console: Console) -> None:
+    """The number of rows per level, then one line of advice for each row that is not ok, failed ones first."""
+    counts = Counter(finding.level for finding in each.findings)
+    summary = ", ".join(f"{counts[level]} {level.value}" for level in Level if counts[level])
+    console.print(Text.assemble((f"{each.name}: ", "bold"), summary))
+    for level in (Level.FAILED, Level.WEAK):
+        for finding in each.findings:
+            if finding.level is level:
                 row = printable(f" {finding.area}, {finding.check}: {finding.advice}")
-                console.print(Text.assemble("  ", _verdict(finding), row), soft_wrap=False)
+                console.print(Text.assemble("  ", _level(finding), row), soft_wrap=False)

@@ -1,7 +1,7 @@
-"""What the isolation on this host really gives, probed from inside. Read `examine` first.
+"""Examines what the isolation on this host provides. Read `examine` first.
 
-The probes are programs like any other (`sandbox/probes`), run through the executor as hostile ones would be. What they
-answer is read here, outside (`sandbox/checks`). A row that could not be proven counts as not given.
+Probes (`probes/`) are programs that the executor runs inside the sandbox, just as it runs hostile ones. The checks (one
+module per area beside this one) interpret the answers outside. A check that could not be completed counts as failed.
 """
 
 from __future__ import annotations
@@ -15,63 +15,63 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from sandbox.doctor.checks import files, identity, limits, network, processes, repeats, syscalls
-from sandbox.doctor.checks.check import Answer, Check, Host, Probe, Reading, Verdict
+from sandbox.doctor import files, freshness, identity, limits, network, processes, syscalls
+from sandbox.doctor.check import Answer, Check, Host, Level, Probe, Reading
 from sandbox.doctor.probes.processes import namespaces
 from sandbox.shared.values import NotCanonical, decode, encode
 from sandbox.types import Execution, Executor, Job, SandboxError
 
 AREAS: tuple[Callable[[Host], list[Check]], ...] = (
-    network.checks, syscalls.checks, files.checks, processes.checks, limits.checks, identity.checks, repeats.checks,
+    network.checks, syscalls.checks, files.checks, processes.checks, limits.checks, identity.checks, freshness.checks,
 )  # fmt: skip
 MAX_FOUND_CHARS = 300
 KERNEL = Probe("identity", "kernel")
 
 
 class IsolationTooWeak(SandboxError):
-    """Something that is required of the sandbox is not given here; the message names it and the way out."""
+    """A required check failed; the message says which one and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One row: what is asked, what is there."""
+    """One row: what the check requires and what was found."""
 
     area: str
     check: str
     required: str
     found: str
-    """Short, from inside, and shown on one line without control characters."""
-    verdict: Verdict
+    """Short text from inside the sandbox, on one line and without control characters."""
+    level: Level
     advice: str
-    """What to do; empty when all is well."""
+    """What to do; empty if the level is ok."""
 
 
 async def examine(executor: Executor, environment: Mapping[str, str] | None = None) -> list[Finding]:
-    """All rows. The executor has started.
+    """All rows, from a started executor.
 
     Args:
-        environment: the host's variables, which must not be seen inside; None takes this process's.
+        environment: the host's variables, which must not be visible inside; None means those of this process.
 
     Raises:
-        SandboxError: the sandbox failed altogether.
+        SandboxError: the sandbox itself failed.
     """
     return await _examine(executor, environment, wants=lambda check: True)
 
 
 async def required_findings(executor: Executor, environment: Mapping[str, str] | None = None) -> list[Finding]:
-    """The rows that training does not start without; about a second.
+    """The rows that training requires; takes about a second.
 
     Raises:
-        SandboxError: the sandbox failed altogether.
+        SandboxError: the sandbox itself failed.
     """
     return await _examine(executor, environment, wants=lambda check: check.is_required and bool(check.probes))
 
 
 async def require_isolation(executor: Executor) -> None:
-    """Return when every required row is given.
+    """Return if every required check passes.
 
     Raises:
-        IsolationTooWeak: one is not.
+        IsolationTooWeak: at least one failed.
     """
     failed = failures(await required_findings(executor))
     if failed:
@@ -79,20 +79,20 @@ async def require_isolation(executor: Executor) -> None:
 
 
 def failures(findings: Sequence[Finding]) -> list[Finding]:
-    return [finding for finding in findings if finding.verdict is Verdict.FAILED]
+    return [finding for finding in findings if finding.level is Level.FAILED]
 
 
 def refusal(failed: Sequence[Finding]) -> str:
-    """Why it does not go on, and what to do."""
-    rows = [f"  {each.area}, {each.check}: {each.required} required, found {each.found}" for each in failed]
-    ways = [f"  - {advice}" for advice in dict.fromkeys(each.advice for each in failed)]
+    """The message of `IsolationTooWeak`."""
+    rows = [f"  {each.area}, {each.check}: required {each.required}, found {each.found}" for each in failed]
+    advice = [f"  - {text}" for text in dict.fromkeys(each.advice for each in failed)]
     return "\n".join(
         [
-            "The sandbox on this host does not give what is required; no model's program was run.",
+            "The sandbox on this host fails required checks, so no program of the model was run.",
             *rows,
             "What to do:",
-            *ways,
-            "  - see every row with `azr doctor`, or try another backend: `azr doctor --all`",
+            *advice,
+            "  - run `azr doctor` to see every check, or `azr doctor --all` to compare the other backends",
         ]
     )
 
@@ -100,9 +100,9 @@ def refusal(failed: Sequence[Finding]) -> str:
 async def _examine(
     executor: Executor, environment: Mapping[str, str] | None, *, wants: Callable[[Check], bool]
 ) -> list[Finding]:
-    with _bait(executor, os.environ if environment is None else environment) as make_host:
+    with _decoys(executor, os.environ if environment is None else environment) as make_host:
         kernel = (await _answers(executor, [KERNEL]))[KERNEL]
-        host = make_host(cast(tuple[str, str, str], kernel.value or ("unknown", kernel.told, "unknown")))
+        host = make_host(cast(tuple[str, str, str], kernel.value or ("unknown", kernel.summary, "unknown")))
         checks = [check for area in AREAS for check in area(host) if wants(check)]
         await _answers(executor, [probe for check in checks for probe in check.before])
         answers = await _answers(executor, [probe for check in checks for probe in check.probes])
@@ -110,14 +110,14 @@ async def _examine(
 
 
 async def _answers(executor: Executor, probes: Sequence[Probe]) -> dict[Probe, Answer]:
-    """Each probe once, however many checks look at it."""
+    """Run each probe once, even if several checks use its answer."""
     once = list(dict.fromkeys(probes))
     executions = await executor.run([_job(probe) for probe in once])
     return {probe: _answer(execution) for probe, execution in zip(once, executions, strict=True)}
 
 
 def _job(probe: Probe) -> Job:
-    """Without a static policy: it would be no proof of what the kernel does."""
+    """Without the screen: a refusal by the screen would say nothing about the kernel."""
     arguments = ", ".join(encode(argument) for argument in probe.arguments)
     return Job(probe.program, (arguments,), probe.entry, probe.limits, seed_slot=probe.seed_slot)
 
@@ -136,34 +136,34 @@ def _answer(execution: Execution) -> Answer:
 def _finding(check: Check, answers: Sequence[Answer], host: Host) -> Finding:
     reading = _reading(check, answers, host)
     found = "".join(_visible(char) for char in reading.found[:MAX_FOUND_CHARS])
-    verdict = Verdict.OK if reading.ok else Verdict.FAILED if check.is_required else Verdict.WEAK
+    level = Level.OK if reading.ok else Level.FAILED if check.is_required else Level.WEAK
     advice = "" if reading.ok else check.advice
-    return Finding(check.area, check.name, check.required, found, verdict, advice)
+    return Finding(check.area, check.name, check.required, found, level, advice)
 
 
 def _reading(check: Check, answers: Sequence[Answer], host: Host) -> Reading:
-    """What the judge says; an answer that no probe of ours gives proves nothing."""
+    """The check's interpretation; an answer of unexpected form counts as failed."""
     try:
-        return check.judge(answers, host)
+        return check.interpret(answers, host)
     except (LookupError, TypeError, ValueError, AttributeError):
-        return Reading("an answer of no known form", ok=False)
+        return Reading("an answer of unexpected form", ok=False)
 
 
 def _visible(char: str) -> str:
-    """A weak sandbox is one where programs may have had a hand in the answers."""
+    """Escape control characters: in a weak sandbox, hostile programs could influence the answers."""
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
 
 
 @contextlib.contextmanager
-def _bait(executor: Executor, environment: Mapping[str, str]) -> Generator[Callable[[tuple[str, str, str]], Host]]:
-    """Things of the host that a program must not reach: a port, an abstract socket, a file."""
+def _decoys(executor: Executor, environment: Mapping[str, str]) -> Generator[Callable[[tuple[str, str, str]], Host]]:
+    """Open a port, an abstract socket and a file on the host; probes try to reach them."""
     name = f"azr-doctor-{secrets.token_hex(8)}"
-    with contextlib.ExitStack() as open_things:
-        port = open_things.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
-        listener = open_things.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    with contextlib.ExitStack() as stack:
+        port = stack.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1]
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         listener.bind(f"\0{name}")
         listener.listen()
-        secret = open_things.enter_context(tempfile.NamedTemporaryFile(prefix="azr-doctor-"))
+        secret = stack.enter_context(tempfile.NamedTemporaryFile(prefix="azr-doctor-"))
         secret.write(b"of the host")
         secret.flush()
         os.chmod(secret.name, 0o644)  # noqa: PTH101

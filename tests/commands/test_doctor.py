@@ -1,4 +1,4 @@
-"""`azr doctor` and what training makes of it: exit codes, JSON, tables that no text from inside can steer."""
+"""`azr doctor` and the same checks before training: exit codes, JSON, tables safe against text from inside."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 
 from azr.commands import launch
-from azr.commands.doctor import NotStarted, Outcome, Report, exit_code, run_doctor, show
+from azr.commands.doctor import Examination, Examined, NotStarted, exit_code, run_doctor, show
 from azr.config import SandboxConfig
 from azr.configfile import packaged
 from azr.training import run as running
-from sandbox.doctor.checks.check import Verdict
+from sandbox.doctor.check import Level
 from sandbox.doctor.examine import Finding, IsolationTooWeak
 from sandbox.types import EngineUnavailable, Executor
 from tests.sandbox.answering import RUNC, STRONG, WEAK, AnsweringExecutor
@@ -36,22 +36,22 @@ def doctor(make: Make, *, shows_all: bool = False, as_json: bool = False) -> int
     return run_doctor(backend="docker", runtime="", shows_all=shows_all, as_json=as_json, overrides=(), make=make)
 
 
-def report(*findings: Finding) -> Report:
-    return Report("docker", "", RUNC, findings)
+def examined(*findings: Finding) -> Examined:
+    return Examined("docker", "", RUNC, findings)
 
 
-def finding(verdict: Verdict = Verdict.OK, found: str = "none") -> Finding:
-    return Finding("network", "TCP", "no route", found, verdict, "" if verdict is Verdict.OK else "give it no network")
+def finding(verdict: Level = Level.OK, found: str = "none") -> Finding:
+    return Finding("network", "TCP", "no route", found, verdict, "" if verdict is Level.OK else "give it no network")
 
 
-def shown(*outcomes: Outcome, width: int = 100) -> str:
+def shown(*examinations: Examination, width: int = 100) -> str:
     console = Console(width=width, record=True, force_terminal=False)
-    show(outcomes, console)
+    show(examinations, console)
     return console.export_text()
 
 
 @pytest.mark.parametrize(("make", "code"), [(making(STRONG), 0), (making(WEAK), 1), (unavailable, 2)])
-def test_the_exit_code_says_how_it_stands(make: Make, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_is_the_result(make: Make, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert doctor(make) == code
     assert doctor(make, as_json=True) == code
     assert capsys.readouterr().err == ""
@@ -74,37 +74,37 @@ def test_json_of_one_that_cannot_start_says_why(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_text_from_inside_reaches_no_terminal_unescaped(count: int) -> None:
-    text = shown(*[report(finding(Verdict.FAILED, HOSTILE))] * count, width=300)
+def test_control_characters_from_inside_are_escaped(count: int) -> None:
+    text = shown(*[examined(finding(Level.FAILED, HOSTILE))] * count, width=300)
     assert not set(text) & set("\x1b\x9b\u202e")
     assert "\\x1b[2J[red]all well[/red]\\u202e" in text
 
 
-def test_a_reason_is_shown_escaped_too() -> None:
+def test_control_characters_in_a_reason_are_escaped() -> None:
     text = shown(NotStarted("jail", "", f"broken: {HOSTILE}"), width=300)
     assert "jail cannot start: broken: \\x1b[2J[red]all" in text
 
 
 def test_what_failed_comes_first_with_its_advice() -> None:
-    weak = Finding("files", "set-user-id", "none", "/bin/su", Verdict.WEAK, "build the image without")
-    text = shown(report(weak, finding(Verdict.FAILED, "192.0.2.1")))
+    weak = Finding("files", "set-user-id", "none", "/bin/su", Level.WEAK, "build the image without")
+    text = shown(examined(weak, finding(Level.FAILED, "192.0.2.1")))
     assert "1 weak, 1 FAILED" in text
     assert text.index("FAILED network, TCP: give it no network") < text.index("weak files, set-user-id")
 
 
 def test_isolations_stand_side_by_side() -> None:
-    other = Report("jail", "", RUNC, (finding(Verdict.FAILED, "192.0.2.1"),))
-    text = shown(report(finding()), other, NotStarted("docker", "runsc", "unknown runtime"))
+    other = Examined("jail", "", RUNC, (finding(Level.FAILED, "192.0.2.1"),))
+    text = shown(examined(finding()), other, NotStarted("docker", "runsc", "unknown runtime"))
     line = next(line for line in text.splitlines() if "TCP" in line)
     assert line.split() == ["network", "TCP", "none", "FAILED", "192.0.2.1"]
     assert "docker/runsc cannot start: unknown runtime" in text
 
 
-def test_one_that_does_not_start_fails_only_where_no_other_does() -> None:
+def test_an_isolation_that_does_not_start_fails_only_if_no_other_starts() -> None:
     missing = NotStarted("jail", "", "no bwrap")
     assert exit_code([missing]) == 2
-    assert exit_code([missing, report(finding())]) == 0
-    assert exit_code([missing, report(finding(Verdict.WEAK)), report(finding(Verdict.FAILED))]) == 1
+    assert exit_code([missing, examined(finding())]) == 0
+    assert exit_code([missing, examined(finding(Level.WEAK)), examined(finding(Level.FAILED))]) == 1
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
@@ -114,12 +114,12 @@ def test_the_table_fits_its_terminal(width: int) -> None:
     from sandbox.doctor.examine import examine
 
     rows = tuple(asyncio.run(examine(AnsweringExecutor(WEAK), {})))
-    for outcomes in ([report(*rows)], [report(*rows)] * 3):
-        assert max(len(line) for line in shown(*outcomes, width=width).splitlines()) <= width
+    for examinations in ([examined(*rows)], [examined(*rows)] * 3):
+        assert max(len(line) for line in shown(*examinations, width=width).splitlines()) <= width
 
 
-def test_training_refuses_to_start_behind_a_weak_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_training_refuses_to_start_when_a_required_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "run_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
-    with pytest.raises(IsolationTooWeak, match="network, TCP: no route required"):
+    with pytest.raises(IsolationTooWeak, match="network, TCP: required no route"):
         launch.run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
     assert not (tmp_path / "run").exists()

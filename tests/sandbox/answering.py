@@ -8,7 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from sandbox.doctor.checks.syscalls import ALL
+from sandbox.doctor.syscalls import ALL
 from sandbox.shared.values import encode
 from sandbox.types import Execution, Isolation, Job, RunResult, Status
 
@@ -33,8 +33,8 @@ STRONG: dict[str, object] = {
     "make_device": OSError(errno.EPERM, "no"), "kernel_files": [], "kernel_addresses": False,
     "fill": (16, "ENOSPC"), "execute": OSError(errno.EACCES, "no"),
     "namespaces": {name: f"{name}:[1]" for name in ("pid", "net", "mnt", "ipc", "uts", "user")},
-    "strangers": [], "open_ancestors": [], "told_of_ancestors": [],
-    "kill_first": "outlived", "fork_many": 16, "thread_many": 16, "raised": [],
+    "strangers": [], "open_ancestors": [], "described_ancestors": [],
+    "kill_first": "no effect", "fork_many": 16, "thread_many": 16, "raised": [],
     "terminal": OSError(errno.ENXIO, "none"),
     "allocate": Status.MEMORY, "share": OSError(errno.ENOMEM, "no"), "allocate_together": 480,
     "spin": Status.TIMEOUT, "linger": Status.TIMEOUT, "flood": Status.OUTPUT_LIMIT, "return_long": Status.OUTPUT_LIMIT,
@@ -44,7 +44,7 @@ STRONG: dict[str, object] = {
     | {"NoNewPrivs": "1", "Seccomp": "2"},
     "environment": {"PATH": "/usr/local/bin"}, "descriptors": [(0, "/dev/null"), (1, "pipe")],
     "leave": "left", "look": [],
-    "world": BySlot((
+    "environment_of_slot": BySlot((
         {"hash": "1", "zone": "+0", "address": "0x1", "date": "2025-05-06", "folder": "/tmp/a"},
         {"hash": "2", "zone": "+9", "address": "0x2", "date": "2025-05-07", "folder": "/tmp/b"},
     )),
@@ -52,24 +52,24 @@ STRONG: dict[str, object] = {
 WEAK: dict[str, object] = STRONG | {
     "routes": ["192.0.2.1"], "resolvers": ["127.0.0.11"], "interfaces": ["eth0"], "paths": ["/var/run/docker.sock"],
     "loopback": "connected to the host", "abstract": "connected to the host",
-    "each": dict.fromkeys(ALL, "gave 3"),
+    "each": dict.fromkeys(ALL, "returned 3"),
     "root_is_read_only": False, "writable": ["/etc"], "mounts": [("/data", "ext4", "rw")],
     "readable": ["/etc/shadow"], "surprising": (7, ["/a", "/b", "/c"]),
     "special": {"setuid": ["/bin/su"], "socket": ["/run/s"], "device": ["/dev/kvm"]},
     "make_device": "a device node was made", "kernel_files": ["/proc/sysrq-trigger"], "kernel_addresses": True,
     "fill": (128, ""), "execute": OSError(errno.ENOEXEC, "it would run"),
     "namespaces": {"pid": "pid:[1]"},
-    "strangers": ["7 sshd"], "open_ancestors": ["/proc/1/fd/0"], "told_of_ancestors": ["/proc/1/maps"],
+    "strangers": ["7 sshd"], "open_ancestors": ["/proc/1/fd/0"], "described_ancestors": ["/proc/1/maps"],
     "kill_first": Status.KILLED,
     "fork_many": 200, "thread_many": 200, "raised": ["memory"], "terminal": "a controlling terminal",
-    "allocate": "160 MiB were given", "share": "160 MiB were given", "allocate_together": 800,
+    "allocate": "160 MiB allocated", "share": "160 MiB allocated", "allocate_together": 800,
     "spin": Status.OK, "linger": Status.OK, "flood": Status.OK, "return_long": "xxx", "open_many": 500,
     "ids": {"user": [0] * 3, "group": [0] * 3, "groups": [0]},
     "status": dict.fromkeys(("CapEff", "CapPrm", "CapInh", "CapAmb", "CapBnd"), "000001ffffffffff")
     | {"NoNewPrivs": "0", "Seccomp": "0"},
     "environment": {"HF_TOKEN": "hf_123456"}, "descriptors": [(7, "socket")],
     "look": ["/tmp/azr_doctor_was_here"],
-    "world": {"hash": "1", "zone": "+0", "address": "0x1", "date": "2025-05-06", "folder": "/tmp/a"},
+    "environment_of_slot": {"hash": "1", "zone": "+0", "address": "0x1", "date": "2025-05-06", "folder": "/tmp/a"},
 }  # fmt: skip
 
 

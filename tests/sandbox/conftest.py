@@ -68,21 +68,3 @@ class Running:
 def sandboxed(request: pytest.FixtureRequest) -> Iterator[Running]:
     with Blocking(BACKENDS[request.param]()) as sandbox:
         yield Running(sandbox)
-
-
-GVISOR_GAPS = {
-    "C53 CPU time": "its clock of CPU time ticks in 10 ms",
-    "C58 load": "it is always 0 there, so nothing wavers",
-    "D76 fork bomb": "it bounds no number of processes: the bomb's container is replaced",
-    "D76 fork chain that outruns the killer": "as above",
-    "D81 deep folders": "emptying them takes longer than a second",
-}
-"""What gVisor of 2022 under ptrace does not hold, or not in time. Everything else must."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.name == "test_attacks.py" and "[runsc" in item.name:
-            for title, reason in GVISOR_GAPS.items():
-                if item.name.endswith(f"-{title}]"):
-                    item.add_marker(pytest.mark.xfail(reason=reason, strict=False))

@@ -1,16 +1,16 @@
-"""Hostile programs, what they are after, and who decides whether they got it. Read `cases.py`, then `matrix.py`.
+"""Hostile programs, and the rules that decide whether one succeeded. Read `cases.py`, then `matrix.py`.
 
-`CASES` are the families A to F of the list, which need nothing but an executor; `texts.py` holds family G, which
-attacks self-play's parsers and log.
+`CASES` holds the families A to F, which need only an executor. `texts.py` holds family G: texts that attack the
+parsers, validation, prompts and audit log of self-play.
 """
 
-from sandbox.doctor.attacks import contamination, escapes, exhaustion, forging, theft, wavering
-from sandbox.doctor.attacks.cases import Case, Goal, Observation, Outcome, Verdict
+from sandbox.doctor.attacks import contamination, escapes, exhaustion, forging, nondeterminism, theft
+from sandbox.doctor.attacks.cases import AttackOutcome, AttackResult, Case, Goal, Observation
 
 CASES: tuple[Case, ...] = (
     *forging.CASES,
     *theft.CASES,
-    *wavering.CASES,
+    *nondeterminism.CASES,
     *exhaustion.CASES,
     *escapes.CASES,
     *contamination.CASES,
@@ -25,4 +25,4 @@ FAMILIES = {
     "G": "proposals, templates, log",
 }
 
-__all__ = ["CASES", "FAMILIES", "Case", "Goal", "Observation", "Outcome", "Verdict"]
+__all__ = ["CASES", "FAMILIES", "AttackOutcome", "AttackResult", "Case", "Goal", "Observation"]

@@ -1,10 +1,10 @@
-"""One attack, what was seen of it, and the verdict: the same oracle for every backend and every control.
+"""One attack, what was observed, and the result; the same rules for every backend.
 
 ::
 
     Case         number 6, "always equal", the program, goal FORGE, expected statuses
-    Observation  what the referee saw: accepted or not, the recorded value, who was harmed, what is still alive
-    judged(case, observation) -> Verdict with its Outcome: held, or how the attack succeeded
+    Observation  accepted or not, the recorded value, what was harmed, what is still alive
+    result_of(case, observation) -> AttackResult with its AttackOutcome: held, or how the attack succeeded
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from enum import StrEnum
 from sandbox.types import Status
 
 FORGED = "'forged'"
-"""What forging programs want on record although `f` never returns it."""
+"""The value that forging programs try to get recorded although `f` never returns it."""
 REACHED = "'reached'"
-"""What a program returns when it holds in its hands what it should not reach."""
+"""What a program returns when it reached something that it must not reach."""
 FOUND = "True"
-"""What a later run returns when it finds a trace of the run before it."""
+"""What a later run returns when it finds a trace of the earlier run."""
 
 VALUELESS = frozenset({Status.ERROR, Status.NOT_A_VALUE, Status.OUTPUT_LIMIT})
 OVER_A_LIMIT = frozenset({Status.TIMEOUT, Status.MEMORY, Status.OUTPUT_LIMIT, Status.KILLED, Status.ERROR})
@@ -31,21 +31,21 @@ class Goal(StrEnum):
     """What the attacker is after."""
 
     FORGE = "forge"
-    """To have a value on record that the program did not return, or none at all and yet be accepted."""
+    """To get a value recorded that the program did not return, or to be accepted without returning one."""
     STEAL = "steal"
     """To return the gold answer without knowing it."""
-    WAVER = "waver"
-    """To pass for deterministic and be otherwise later."""
+    VARY = "vary"
+    """To be accepted as deterministic and return something else later."""
     EXHAUST = "exhaust"
-    """To use more than the limits, or to go on after them."""
+    """To use more than its limits, or to keep running after they were reached."""
     REACH = "reach"
-    """To touch something outside."""
+    """To reach something outside the sandbox."""
     LINGER = "linger"
-    """To change a later run."""
+    """To affect a later run."""
 
 
-class Outcome(StrEnum):
-    """What became of an attack."""
+class AttackOutcome(StrEnum):
+    """How an attack ended; every outcome but `held` is a success of the attacker."""
 
     HELD = "held"
     ESCAPE = "escape"
@@ -57,23 +57,25 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One hostile program. `@STAGE@`, `@PORT@` and `@NAME@` in it stand for what the stage planted."""
+    """One hostile program. `Decoys.fill_in` replaces `@FOLDER@`, `@PORT@` and `@NAME@` in it."""
 
     number: int
-    """In the list of attacks; sub-cases share it."""
+    """Number in the list of attacks; variants of one attack share it."""
     name: str
     family: str
     program: str
     goal: Goal
     expected: frozenset[Status]
-    """Statuses that our sandbox may give, beside `forbidden` where the static policy is on."""
+    """The statuses that the sandbox may report, besides `forbidden` if the screen is on."""
     honest: tuple[str, ...] = ()
-    """FORGE: canonical values that the program really returns; none where it returns no value."""
+    """FORGE: canonical texts of the values that the program really returns; empty if it returns none."""
     input: str = ""
     probe: str = ""
-    """LINGER: a later program that returns True when it finds a trace."""
+    """LINGER: a later program that returns True if it finds a trace."""
     may_be_constant: bool = False
-    """WAVER: it reads what may be the same in every run, and is fair where it is."""
+    """VARY: it reads something that may be the same in every run; it is a fair program wherever that is so."""
+    validations: int = 1
+    """VARY: how often it is validated; one rejection is enough. More than 1 where its calls can agree by chance."""
 
     @property
     def title(self) -> str:
@@ -82,58 +84,63 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the referee saw of one attack."""
+    """What was observed of one attack."""
 
     status: str
     accepted: bool
-    """The run counts as good: a proposal with it would become a task."""
+    """The run was successful: a proposal with this program would become a task."""
     value: str
-    """What is on record as the value."""
+    """The recorded value."""
     correct: bool = False
-    """The judge takes the answer for the gold answer."""
-    has_wavered: bool = False
-    """WAVER: accepted as deterministic, and a later run gave something else."""
+    """The value equals the gold answer."""
+    has_varied: bool = False
+    """VARY: accepted as deterministic although it is not."""
     is_overdue: bool = False
-    """It, or a process of it, was there a second after the limit."""
+    """The program or a process that it started still existed a second after the limit."""
     harm: str = ""
-    """What outside of it was changed; empty when nothing."""
+    """What it changed outside the sandbox; empty if nothing."""
     is_found: bool = False
-    """LINGER: the later run found a trace."""
+    """LINGER: a later run found a trace."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class AttackResult:
     """How one attack ended."""
 
     case: Case
-    outcome: Outcome
+    outcome: AttackOutcome
     status: str
     detail: str
 
     @property
     def is_expected(self) -> bool:
-        """Whether the status is one that our sandbox may give; family G has none."""
+        """True if the sandbox may report this status for this case; always true for family G, which has no statuses."""
         return not self.case.expected or self.status in {*self.case.expected, Status.FORBIDDEN}
 
 
-def judged(case: Case, seen: Observation) -> Verdict:
-    """The worst that the attack achieved."""
+def held_by_screen(case: Case) -> AttackResult:
+    """The result of a program that the screen refused: it never ran."""
+    return AttackResult(case, AttackOutcome.HELD, Status.FORBIDDEN, "")
+
+
+def result_of(case: Case, seen: Observation) -> AttackResult:
+    """The worst outcome that the observation shows."""
     outcome = _outcome(case, seen)
     detail = seen.harm or (f"value {seen.value[:120]}" if seen.accepted else "")
-    return Verdict(case, outcome, seen.status, detail)
+    return AttackResult(case, outcome, seen.status, detail)
 
 
-def _outcome(case: Case, seen: Observation) -> Outcome:
+def _outcome(case: Case, seen: Observation) -> AttackOutcome:
     if seen.harm:
-        return Outcome.ESCAPE
+        return AttackOutcome.ESCAPE
     if seen.is_overdue:
-        return Outcome.ALIVE
+        return AttackOutcome.ALIVE
     if seen.is_found:
-        return Outcome.CONTAMINATED
+        return AttackOutcome.CONTAMINATED
     if seen.accepted and seen.value == REACHED:
-        return Outcome.FALSE_REWARD if case.family in "AB" else Outcome.ESCAPE
+        return AttackOutcome.FALSE_REWARD if case.family in "AB" else AttackOutcome.ESCAPE
     if case.goal in (Goal.STEAL, Goal.FORGE) and seen.correct:
-        return Outcome.FALSE_REWARD
+        return AttackOutcome.FALSE_REWARD
     if case.goal is Goal.FORGE and seen.accepted and seen.value not in case.honest:
-        return Outcome.FALSE_REWARD
-    return Outcome.UNDETECTED if case.goal is Goal.WAVER and seen.has_wavered else Outcome.HELD
+        return AttackOutcome.FALSE_REWARD
+    return AttackOutcome.UNDETECTED if case.goal is Goal.VARY and seen.has_varied else AttackOutcome.HELD

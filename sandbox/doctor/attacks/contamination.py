@@ -1,5 +1,5 @@
-# ruff: noqa: E501  (tables read better with a case a line)
-"""Family F: what one run leaves behind for the next. The probe is a later program that returns True when it finds it."""
+# ruff: noqa: E501  (one case per line)
+"""Family F: what one run leaves behind for the next. The probe is a later program that returns True if it finds it."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ CASES = (
     _linger(110, "a signal's handler", "import signal; signal.signal(signal.SIGUSR1, signal.SIG_IGN)", "import signal\ndef f(): return signal.getsignal(signal.SIGUSR1) == signal.SIG_IGN"),
     _linger(110, "an abstract base class", "import collections.abc as c; c.Sequence.register(int)", "import collections.abc as c\ndef f(): return isinstance(1, c.Sequence)"),
     _linger(111, "a seeded generator", "import random; random.seed(7)", "import random\ndef f(): return random.random() == random.Random(7).random()"),
-    Case(111, "the same random numbers again", "F", "import random\ndef f(): return random.random()", Goal.WAVER, ANY_RUN),
+    Case(111, "the same random numbers again", "F", "import random\ndef f(): return random.random()", Goal.VARY, ANY_RUN),
     _linger(112, "a daemon", "import os, time\nif not os.fork():\n os.setsid()\n if not os.fork(): time.sleep(60)\n os._exit(0)", "import os\ndef f(): return any(open(f'/proc/{n}/stat').read().split(') ')[1].split()[0] == 'S' and open(f'/proc/{n}/wchan').read().find('nanosleep') >= 0 for n in os.listdir('/proc') if n.isdigit() and n != '1')"),
     _linger(112, "an abstract socket", "import socket, os, time\nif not os.fork():\n s = socket.socket(socket.AF_UNIX); s.bind('\\0left'); s.listen(); time.sleep(60)\ntime.sleep(0.1)", "import socket\ndef f():\n try: socket.socket(socket.AF_UNIX).connect('\\0left')\n except OSError: return False\n return True"),
     _linger(112, "a killer of later programs", "import os, time\nif not os.fork():\n os.setsid()\n while 1:\n  for n in range(os.getpid() + 1, os.getpid() + 40):\n   try: os.kill(n, 10)\n   except OSError: pass\n  time.sleep(0.005)", "import signal, time\nhit = []\nsignal.signal(10, lambda *a: hit.append(1))\ndef f():\n time.sleep(0.3)\n return bool(hit)"),
-    _linger(113, "politeness", "import os; os.nice(7)", "import os\ndef f(): return os.nice(0) == 7"),
-    _linger(113, "one processor for all", "import os; os.sched_setaffinity(0, {0})", "import os\ndef f(): return os.sched_getaffinity(0) == {0} and os.cpu_count() > 1"),
-    _linger(113, "a score for the killer of the fat", "open('/proc/self/oom_score_adj', 'w').write('777')", "def f(): return open('/proc/self/oom_score_adj').read().strip() == '777'"),
+    _linger(113, "a lower priority", "import os; os.nice(7)", "import os\ndef f(): return os.nice(0) == 7"),
+    _linger(113, "one processor for all runs", "import os; os.sched_setaffinity(0, {0})", "import os\ndef f(): return os.sched_getaffinity(0) == {0} and os.cpu_count() > 1"),
+    _linger(113, "an OOM score", "open('/proc/self/oom_score_adj', 'w').write('777')", "def f(): return open('/proc/self/oom_score_adj').read().strip() == '777'"),
     Case(113, "more memory", "F", "import resource as r\ndef f():\n r.setrlimit(r.RLIMIT_AS, (-1, -1))\n return 'reached'", Goal.REACH, DENIED),
     Case(113, "more processes", "F", "import resource as r\ndef f():\n r.setrlimit(r.RLIMIT_NPROC, (9999, 9999))\n return 'reached'", Goal.REACH, DENIED),
     Case(113, "a higher priority", "F", "import os\ndef f():\n os.nice(-5)\n return 'reached'", Goal.REACH, DENIED),

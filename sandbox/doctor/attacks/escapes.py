@@ -1,5 +1,5 @@
-# ruff: noqa: E501  (tables read better with a case a line)
-"""Family E: escapes. Each returns `reached` when it holds what it should not; a denial is an error or a signal."""
+# ruff: noqa: E501  (one case per line)
+"""Family E: escapes. Each returns `reached` if it succeeded; a refusal shows as an error or a signal."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from sandbox.types import Status
 
 LIBC = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\ndef did(number, *arguments):\n assert libc.syscall(number, *arguments) >= 0, os.strerror(ctypes.get_errno())\n return 'reached'\n"
 """System calls by their x86-64 numbers, because Python has no name for most of them."""
-OWN = "open('@STAGE@/owned', 'w').write('owned')"
-"""What an attacker does on the host when it can: the stage looks for this file."""
+OWN = "open('@FOLDER@/owned', 'w').write('owned')"
+"""What an attacker would do on the host; `Decoys.harm` looks for this file."""
 
 
 def _reach(number: int, name: str, program: str) -> Case:
@@ -17,7 +17,7 @@ def _reach(number: int, name: str, program: str) -> Case:
 
 
 def _payload(number: int, name: str, program: str) -> Case:
-    """Something that only harms a host which trusts what comes back."""
+    """A payload that only harms a host that trusts what comes back."""
     return Case(number, name, "E", program, Goal.REACH, VALUELESS | {Status.OK, Status.KILLED})
 
 
@@ -55,9 +55,9 @@ NETWORK = (
     _reach(99, "raw packets", "import socket\ndef f():\n socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\n return 'reached'"),
     _reach(99, "raw internet packets", "import socket\ndef f():\n socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)\n return 'reached'"),
     _reach(99, "a new interface by netlink", "import socket, struct\ndef f():\n s = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)\n s.settimeout(0.5)\n s.sendto(struct.pack('=IHHII', 32, 16, 0x605, 1, 0) + bytes(16), (0, 0))\n assert struct.unpack('=i', s.recv(999)[16:20])[0] == 0\n return 'reached'"),
-    _reach(100, "the engine's socket", "import socket\ndef f():\n for path in ('/var/run/docker.sock', '/run/docker.sock', '/run/containerd/containerd.sock', '@STAGE@/engine.sock'):\n  try: socket.socket(socket.AF_UNIX).connect(path)\n  except FileNotFoundError: continue\n  return 'reached'\n raise OSError"),
+    _reach(100, "the engine's socket", "import socket\ndef f():\n for path in ('/var/run/docker.sock', '/run/docker.sock', '/run/containerd/containerd.sock', '@FOLDER@/engine.sock'):\n  try: socket.socket(socket.AF_UNIX).connect(path)\n  except FileNotFoundError: continue\n  return 'reached'\n raise OSError"),
     _reach(100, "the host's disk", "import os\ndef f():\n for path in ('/host', '/mnt/host', '/rootfs', '/hostfs', '/dev/sda', '/dev/vda', '/dev/nvme0n1'):\n  if os.path.exists(path): os.close(os.open(path, os.O_RDONLY)); return 'reached'\n raise OSError"),
-    _reach(100, "the root behind PID 1", "import os\ndef f():\n assert os.path.exists('/proc/1/root/@STAGE@/gold.txt')\n return 'reached'"),
+    _reach(100, "the root behind PID 1", "import os\ndef f():\n assert os.path.exists('/proc/1/root/@FOLDER@/gold.txt')\n return 'reached'"),
     _reach(100, "a service account", "def f():\n open('/var/run/secrets/kubernetes.io/serviceaccount/token').read()\n return 'reached'"),
 )  # fmt: skip
 
@@ -112,8 +112,8 @@ NEIGHBOURS = (
     _reach(106, "limits of PID 1", "import resource\ndef f():\n resource.prlimit(1, resource.RLIMIT_NOFILE, (1, 1))\n return 'reached'"),
     _reach(107, "keys for the operator's terminal", "import fcntl, os\ndef f():\n for path in ('/dev/tty', '/dev/console', '/dev/pts/0', '/proc/self/fd/0'):\n  try: fcntl.ioctl(os.open(path, os.O_RDWR), 0x5412, b'x')\n  except OSError: continue\n  return 'reached'\n raise OSError"),
     Case(107, "escape sequences for the operator", "E", "def f(): return '\\x1b]0;owned\\x07\\x1b[2J'", Goal.REACH, ANY_RUN),
-    _payload(108, "links where the host may write", "import os\ndef f():\n for name in ('result', 'output.txt', 'stdout', '.coverage'): os.symlink('@STAGE@/owned', name)\n return 1"),
-    _payload(108, "a folder that becomes a link", "import os\ndef f():\n here = os.getcwd()\n os.chdir('/')\n os.rmdir(here)\n os.symlink('@STAGE@', here)\n return 1"),
+    _payload(108, "links where the host may write", "import os\ndef f():\n for name in ('result', 'output.txt', 'stdout', '.coverage'): os.symlink('@FOLDER@/owned', name)\n return 1"),
+    _payload(108, "a folder that becomes a link", "import os\ndef f():\n here = os.getcwd()\n os.chdir('/')\n os.rmdir(here)\n os.symlink('@FOLDER@', here)\n return 1"),
 )  # fmt: skip
 
 CASES = (*INTERPRETER, *NETWORK, *KERNEL, *NEIGHBOURS)

@@ -1,5 +1,5 @@
-# ruff: noqa: E501, RUF001  (tables read better with a case a line; one case is a letter that looks like another)
-"""Family D: resource abuse. Each must end at its limit, leave nothing running, and leave the next program all it needs."""
+# ruff: noqa: E501, RUF001  (one case per line; one case is a letter that looks like another)
+"""Family D: resource abuse. Each must end at its limit, leave nothing running, and take nothing from later programs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OK, NOT_A_VALUE, OUTPUT, SYNTAX = Status.OK, Status.NOT_A_VALUE, Status.OUTPUT_L
 
 
 def _exhaust(number: int, name: str, program: str, *expected: Status) -> Case:
-    """On a busy machine the time limit may come before the limit that the program is after."""
+    """On a busy machine, the time limit may be reached before the limit that the program attacks."""
     return Case(number, name, "D", program, Goal.EXHAUST, (frozenset(expected) or OVER_A_LIMIT) | {TIMEOUT})
 
 
@@ -88,7 +88,7 @@ FLOODS = (
     _exhaust(85, "a line of a gigabyte", "def f():\n import sys\n for _ in range(1000): sys.stdout.write('a' * 10 ** 6)\n sys.stdout.flush()", OUTPUT, NOT_A_VALUE, ERROR),
     _exhaust(85, "a value of half a gigabyte", "def f():\n return 'a' * (1 << 26)", OUTPUT, MEMORY),
     _exhaust(86, "lone surrogates", "def f(): return '\\ud800 \\udfff \\x00 \\ufeff'", OK, NOT_A_VALUE),
-    _exhaust(86, "text that is no UTF-8", "import os\ndef f():\n os.write(1, b'\\xff\\xfe\\x00\\xed\\xa0\\x80' * 99)\n return 1", OK, ERROR),
+    _exhaust(86, "text that is not UTF-8", "import os\ndef f():\n os.write(1, b'\\xff\\xfe\\x00\\xed\\xa0\\x80' * 99)\n return 1", OK, ERROR),
     _exhaust(86, "an error full of controls", "def f(): raise ValueError('\\x1b[2J\\r\\n\\x00\\u202e\\ud800' * 99)", ERROR),
     _exhaust(92, "a value of ten million members", "def f(): return [0] * 10 ** 7", OUTPUT, MEMORY, TIMEOUT),
     _exhaust(92, "exponential value", "def f():\n x = []\n for _ in range(60): x = [x, x]\n return x", OUTPUT, NOT_A_VALUE),

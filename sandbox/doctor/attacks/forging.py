@@ -1,5 +1,5 @@
-# ruff: noqa: E501  (tables read better with a case a line)
-"""Family A: verdict forging inside the interpreter. No program here returns the gold answer, and none should be paid."""
+# ruff: noqa: E501  (one case per line)
+"""Family A: forging a verdict inside the interpreter. No program here returns the gold answer, so none may be rewarded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sandbox.types import Status
 
 
 def _forge(number: int, name: str, program: str, *honest: str) -> Case:
-    """`honest` are the values that the program really returns; without them, nothing may be accepted."""
+    """`honest` are the values that the program really returns; if there are none, nothing may be accepted."""
     expected = VALUELESS | {Status.OK} if honest else VALUELESS | {Status.KILLED, Status.SYNTAX_ERROR}
     return Case(number, name, "A", program, Goal.FORGE, expected, honest=honest)
 
@@ -32,7 +32,9 @@ ENDINGS = (
     _forge(3, "an exit that claims success", "class E(SystemExit): code = 0\ndef f(): raise E"),
     _forge(4, "a test that skips itself", "import unittest\ndef f(): raise unittest.SkipTest('skipped')"),
     _forge(
-        4, "an outcome that is no Exception", "class Skipped(BaseException): pass\ndef f(): raise Skipped('skipped')"
+        4,
+        "an outcome that is not an Exception",
+        "class Skipped(BaseException): pass\ndef f(): raise Skipped('skipped')",
     ),
     _forge(5, "keyboard interrupt", "def f(): raise KeyboardInterrupt"),
     _forge(5, "generator exit", "def f(): raise GeneratorExit"),
@@ -40,7 +42,7 @@ ENDINGS = (
     _forge(5, "an exception without the word", "def f(): raise Exception('boom')"),
     _forge(
         5,
-        "an exception whose text hangs on nothing",
+        "an exception whose text raises itself",
         "class E(Exception):\n def __str__(self): raise self\ndef f(): raise E",
     ),
     _forge(33, "exit code 0 on failure", "import os\ndef f():\n try: 1 / 0\n finally: os._exit(0)"),
@@ -64,7 +66,7 @@ OBJECTS = (
     _forge(11, "float subclass", "class A(float):\n def __eq__(self, o): return True\n __hash__ = float.__hash__\ndef f(): return A(1)"),
     _forge(12, "class property", "class A:\n __class__ = property(lambda s: int)\ndef f(): return A()"),
     _forge(12, "lying metaclass", "class M(type):\n __mro__ = (tuple,)\nclass A(metaclass=M): _fields = ()\ndef f(): return A()"),
-    _forge(13, "nan is itself", "def f(): return [float('nan')]", "[nan]"),
+    _forge(13, "nan in a list", "def f(): return [float('nan')]", "[nan]"),
     _forge(14, "values that are equal across types", "def f(): return [True, 1.0, -0.0, 0]", "[True, 1.0, -0.0, 0]"),
     _forge(15, "a list within itself", "def f():\n x = []\n x.append(x)\n return x"),
     _forge(15, "a dict within itself", "def f():\n x = {}\n x[1] = x\n return x"),
@@ -86,7 +88,7 @@ RECORDS = (
     _forge(19, "a child answers after the parent", "import os\ndef f():\n if os.fork(): os._exit(0)\n import time; time.sleep(0.3)\n return 1"),
     _forge(19, "parent and child both answer", "import os\ndef f(): return 1 if os.fork() else 'forged'", "1"),
     _forge(20, "stdout is gone", "import sys\nsys.stdout = sys.stderr = None\ndef f(): return 1", "1"),
-    _forge(20, "stdout speaks for itself", SAY + "import sys\nclass Out:\n write = flush = say\nsys.stdout = Out()\ndef f(): return 1", "1"),
+    _forge(20, "stdout replaced by an object that writes", SAY + "import sys\nclass Out:\n write = flush = say\nsys.stdout = Out()\ndef f(): return 1", "1"),
     _forge(20, "flush is a breakpoint", SAY + "import sys\nsys.breakpointhook = say\ntry: sys.stdout.flush = breakpoint\nexcept AttributeError: pass\ndef f(): return 1", "1"),
 )  # fmt: skip
 

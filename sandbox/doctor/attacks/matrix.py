@@ -1,7 +1,7 @@
-"""Runs hostile programs through an executor and decides, from outside and by later runs, what each achieved.
+"""Runs hostile programs through executors and decides, from outside and by later runs, what each one achieved.
 
-Read `run_matrix`. Cases run one after the other in each seed slot, so that an executor with one worker a slot serves a
-case, its probe and the check after it in the same container; an effect on a later run cannot hide in another one.
+Read `run_matrix`. Every seed slot of an executor runs one case at a time. With one worker per slot, a case, its probe
+and the check after it therefore run in the same container, and no effect on later runs goes unnoticed.
 """
 
 from __future__ import annotations
@@ -11,123 +11,164 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sandbox.doctor.attacks.cases import FOUND, Case, Goal, Observation, Outcome, Verdict, judged
-from sandbox.doctor.attacks.stage import Stage
+from sandbox.doctor.attacks.cases import (
+    FOUND,
+    AttackOutcome,
+    AttackResult,
+    Case,
+    Goal,
+    Observation,
+    held_by_screen,
+    result_of,
+)
+from sandbox.doctor.attacks.decoys import Decoys
 from sandbox.shared.values import decode, encode, same
 from sandbox.types import Execution, Executor, Job, Limits, RunResult, Status
 
 LIMITS = Limits(wall_s=1.0, cpu_s=1.0, memory_mib=128)
 GRACE_S = 1.0
-"""A run or a process of it that is there this long after the limit counts as alive."""
+"""A run, or a process that it started, counts as alive if it exists this long after the limit."""
 SLOTS = (0, 1)
 LATER_RUNS = 2
 HEALTH = """import os
 def f():
  return [len(os.listdir('/tmp')), len([n for n in os.listdir('/proc') if n.isdigit()])]
 """
-"""What a later program finds: files in its scratch folder, processes beside it."""
+"""Returns what a later program finds: the number of files in its scratch folder and of processes beside it."""
 
-Progress = Callable[[Verdict], None]
+TOUCH = "def f(): open('touched', 'w').close()"
+"""Changes the times of the working folder, so that a repeated validation does not see those of the last one."""
+TICK_S = 0.02
+"""Longer than the resolution of the kernel's file times."""
+
+Report = Callable[[AttackResult], None]
 
 
-def _silent(verdict: Verdict) -> None:
-    del verdict
+def _ignore(result: AttackResult) -> None:
+    del result
 
 
 async def run_matrix(
-    executor: Executor,
+    executors: Sequence[Executor],
     cases: Sequence[Case],
     *,
     forbidden: tuple[str, ...] = (),
     limits: Limits = LIMITS,
-    progress: Progress = _silent,
-) -> list[Verdict]:
-    """One verdict a case, in the order of the cases. `executor` has one worker a slot and runs nothing else meanwhile.
+    report: Report = _ignore,
+) -> list[AttackResult]:
+    """One result per case, in the order of the cases; several executors share the work.
+
+    Each executor has one worker per slot and runs nothing else meanwhile. `forbidden` is the list of the screen, which
+    is off if the list is empty.
 
     Raises:
-        SandboxError: the executor did not survive a case.
+        SandboxError: an executor failed.
     """
-    verdicts: dict[int, Verdict] = {}
-    with Stage() as stage:
-        lane = _Lane(executor, stage, forbidden, limits)
-        await lane.learn_what_is_healthy()
-        waiting = iter([(place, case) for place, case in enumerate(cases) if case.goal is not Goal.WAVER])
+    results: dict[int, AttackResult] = {}
+    with Decoys() as decoys:
+        runners = [_Runner(executor, decoys, forbidden, limits) for executor in executors]
+        await asyncio.gather(*(runner.measure_healthy_state() for runner in runners))
+        alone = iter([(place, case) for place, case in enumerate(cases) if case.goal is not Goal.VARY])
+        repeated = iter([(place, case) for place, case in enumerate(cases) if case.goal is Goal.VARY])
 
-        async def serve(slot: int) -> None:
-            for place, case in waiting:
-                verdicts[place] = await lane.verdict(case, slot)
-                progress(verdicts[place])
+        def record(place: int, result: AttackResult) -> None:
+            results[place] = result
+            report(result)
 
-        await asyncio.gather(*(serve(slot) for slot in SLOTS))
+        async def run_alone(runner: _Runner, slot: int) -> None:
+            for place, case in alone:
+                record(place, await runner.result(case, slot))
+
+        async def run_all(runner: _Runner) -> None:
+            await asyncio.gather(*(run_alone(runner, slot) for slot in SLOTS))
+            for place, case in repeated:
+                record(place, await runner.repeated(case))
+
+        await asyncio.gather(*(run_all(runner) for runner in runners))
         for place, case in enumerate(cases):
-            if case.goal is Goal.WAVER:
-                verdicts[place] = await lane.wavering(case)
-                progress(verdicts[place])
-    return [verdicts[place] for place in range(len(cases))]
+            if _can_be_due_to_load(results[place]):
+                again = runners[0].repeated(case) if case.goal is Goal.VARY else runners[0].result(case, SLOTS[0])
+                results[place] = await again
+    return [results[place] for place in range(len(cases))]
 
 
-def counts(verdicts: Sequence[Verdict]) -> dict[str, dict[Outcome, int]]:
-    """How many cases of each family ended how, every outcome named."""
-    families = sorted({verdict.case.family for verdict in verdicts})
+def counts(results: Sequence[AttackResult]) -> dict[str, dict[AttackOutcome, int]]:
+    """The number of cases per family and outcome; outcomes that did not occur count 0."""
+    families = sorted({result.case.family for result in results})
     return {
         family: {
-            outcome: sum(each.outcome is outcome for each in verdicts if each.case.family == family)
-            for outcome in Outcome
+            outcome: sum(each.outcome is outcome for each in results if each.case.family == family)
+            for outcome in AttackOutcome
         }
         for family in families
     }
 
 
 @dataclass
-class _Lane:
-    """The executor with what is planted around it."""
+class _Runner:
+    """Runs cases on one executor and looks for their effects."""
 
     executor: Executor
-    stage: Stage
+    decoys: Decoys
     forbidden: tuple[str, ...]
     limits: Limits
 
-    async def learn_what_is_healthy(self) -> None:
+    async def measure_healthy_state(self) -> None:
         found = [decode((await self._run(HEALTH, slot)).value) for slot in (*SLOTS, *SLOTS)]
         self.most_files = max(files for files, _ in found)
         self.most_processes = max(processes for _, processes in found)
 
-    async def verdict(self, case: Case, slot: int) -> Verdict:
-        """The case alone in its slot, then its probe, then a look at what a later program finds."""
-        job = self._job(case, slot)
+    async def result(self, case: Case, slot: int) -> AttackResult:
+        """Run the case alone in its slot, then its probe, then a program that looks for what is left."""
         started = time.monotonic()
-        execution = await self._execution(job)
+        execution = await self._execution(self._job(case, slot))
         elapsed_s = time.monotonic() - started
         run = execution.results[0]
-        is_found = bool(case.probe) and (await self._run(self.stage.fitted(case.probe), slot)).value == FOUND
-        after = await self._after(slot) or _downfall(run)
+        if run.status is Status.FORBIDDEN:
+            return held_by_screen(case)
+        is_found = bool(case.probe) and (await self._run(self.decoys.fill_in(case.probe), slot)).value == FOUND
+        after = await self._after(slot) or _container_down(run)
         is_overdue = after == "processes" or self._is_overdue(execution, elapsed_s)
         seen = Observation(
             status=str(run.status),
             accepted=run.ok and run.is_repeatable,
             value=run.value,
-            correct=run.ok and same(decode(run.value), self.stage.gold),
+            correct=run.ok and same(decode(run.value), self.decoys.gold),
             is_overdue=is_overdue,
-            harm=self.stage.harm() or (after if after not in ("", "processes") else ""),
+            harm=self.decoys.harm() or (after if after not in ("", "processes") else ""),
             is_found=is_found,
         )
-        return judged(case, seen)
+        return result_of(case, seen)
 
-    async def wavering(self, case: Case) -> Verdict:
-        """As the gate does it: both slots, two calls in each. What passes is run again, and must still agree."""
+    async def repeated(self, case: Case) -> AttackResult:
+        """Validate the program as a proposal; held as soon as one of `case.validations` validations rejects it."""
+        result = await self._validated(case)
+        for _ in range(case.validations - 1):
+            if result.outcome is AttackOutcome.HELD:
+                break
+            for slot in SLOTS:
+                await self._run(TOUCH, slot)
+                await asyncio.sleep(TICK_S)
+            result = await self._validated(case)
+        return result
+
+    async def _validated(self, case: Case) -> AttackResult:
+        """As validation does: both slots, two calls in each. A program that passes runs again and must still agree."""
         jobs = [self._job(case, slot) for slot in SLOTS]
         runs = [execution.results[0] for execution in await self.executor.run(jobs)]
         run = next((run for run in runs if not run.ok), runs[0])
+        if run.status is Status.FORBIDDEN:
+            return held_by_screen(case)
         is_accepted = all(run.ok and run.is_repeatable for run in runs) and _agree(runs)
         later: list[RunResult] = []
         if is_accepted:
             later = [(await self._execution(job)).results[0] for job in jobs * LATER_RUNS]
-        has_wavered = is_accepted and not (case.may_be_constant and _agree([*runs, *later]))
+        has_varied = is_accepted and not (case.may_be_constant and _agree([*runs, *later]))
         value = run.value if is_accepted else ""
-        return judged(case, Observation(str(run.status), is_accepted, value, has_wavered=has_wavered))
+        return result_of(case, Observation(str(run.status), is_accepted, value, has_varied=has_varied))
 
     def _job(self, case: Case, slot: int) -> Job:
-        program = self.stage.fitted(case.program)
+        program = self.decoys.fill_in(case.program)
         return Job(program, (case.input,), limits=self.limits, forbidden=self.forbidden, seed_slot=slot)
 
     async def _execution(self, job: Job) -> Execution:
@@ -138,7 +179,7 @@ class _Lane:
         return (await self._execution(Job(program, ("",), seed_slot=slot))).results[0]
 
     async def _after(self, slot: int) -> str:
-        """What a later program finds amiss: `processes`, something else in words, or nothing."""
+        """What a later program finds that should not be there: `processes`, a description, or nothing."""
         for _ in range(2):
             run = await self._run(HEALTH, slot)
             if not run.ok:
@@ -152,13 +193,20 @@ class _Lane:
         return "processes"
 
     def _is_overdue(self, execution: Execution, elapsed_s: float) -> bool:
-        """By the supervisor's clock; by ours only where it stopped the whole job and had to be waited for."""
-        allowed_s = 2 * self.limits.wall_s + GRACE_S  # the limit is that of one call, and a run makes two
+        """By the supervisor's clock, and by ours if the program blocked the whole job for more than ten seconds."""
+        allowed_s = 2 * self.limits.wall_s + GRACE_S  # the limit is per call, and a run makes two
         return execution.wall_s > allowed_s or elapsed_s > allowed_s + 10
 
 
-def _downfall(run: RunResult) -> str:
-    """A container that went down was the neighbours' as well; the text is the pool's, a program's own has a type."""
+def _can_be_due_to_load(result: AttackResult) -> bool:
+    """A busy machine can delay a program or the clean-up after it; the case then runs again by itself."""
+    is_odd = result.outcome is AttackOutcome.HELD and not result.is_expected
+    has_failed_later = result.outcome is AttackOutcome.UNDETECTED and result.case.may_be_constant
+    return result.outcome is AttackOutcome.ALIVE or is_odd or has_failed_later
+
+
+def _container_down(run: RunResult) -> str:
+    """The pool's message if the program ended its container; a program's own error starts with an exception type."""
     return run.error if run.status is Status.KILLED and "container down" in run.error else ""
 
 

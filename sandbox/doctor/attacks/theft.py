@@ -1,5 +1,5 @@
-# ruff: noqa: E501  (tables read better with a case a line)
-"""Family B: theft of the gold answer, wherever a careless harness leaves it."""
+# ruff: noqa: E501  (one case per line)
+"""Family B: theft of the gold answer from every place where a careless harness might leave it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from sandbox.doctor.attacks.cases import ANY_RUN, DENIED, Case, Goal
 from sandbox.types import Status
 
 GOLD = r"gold-[0-9a-f]{16}"
-"""What a gold answer looks like; the stage draws a new one every time."""
+"""What a gold answer looks like; `Decoys` draws a new one every time."""
 SEARCH = f"""import re
 def gold(text):
  found = re.search('{GOLD[:-4]}' + '{{16}}', text if isinstance(text, str) else repr(text))
@@ -57,10 +57,10 @@ FILES = (
     _steal(41, "environment", "import os\ndef look(): gold(dict(os.environ))"),
     _steal(41, "arguments", "import sys\ndef look(): gold(sys.argv + sys.orig_argv)"),
     _steal(42, "leftover descriptors", "import os\ndef look():\n for fd in range(3, 256):\n  try:\n   os.set_blocking(fd, False)\n   gold(os.pread(fd, 99999, 0).decode('latin1'))\n  except OSError: pass"),
-    _steal(43, "a file beside the harness", "def look(): gold(open('@STAGE@/gold.txt').read())"),
+    _steal(43, "a file beside the harness", "def look(): gold(open('@FOLDER@/gold.txt').read())"),
     _steal(43, "files in the temporary folders", "import os\ndef look():\n for top in ('.', '/tmp', '/var/tmp', '/dev/shm', '/root', '/home'):\n  for folder, _, names in os.walk(top):\n   for name in names:\n    try:\n     if os.path.isfile(os.path.join(folder, name)): gold(open(os.path.join(folder, name), errors='replace').read(99999))\n    except OSError: pass"),
     _steal(44, "the harness's source", "import sys, linecache\ndef look():\n for m in list(sys.modules.values()):\n  if getattr(m, '__name__', '').split('.')[0] in ('__main__', 'sandbox'): gold(linecache.getlines(getattr(m, '__file__', None) or ''))\n for lines in list(linecache.cache.values()): gold(lines)"),
-    Case(45, "the reward's own file", "B", "def f():\n open('@STAGE@/reward.txt', 'w').write('1.0')\n return 'reached'", Goal.REACH, DENIED),
+    Case(45, "the reward's own file", "B", "def f():\n open('@FOLDER@/reward.txt', 'w').write('1.0')\n return 'reached'", Goal.REACH, DENIED),
     _steal(47, "the heap by ctypes", SCAN + "def look():\n for start, end in scan(True): gold(ctypes.string_at(start, end - start).decode('latin1'))"),
 )  # fmt: skip
 

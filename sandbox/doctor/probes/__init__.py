@@ -1,4 +1,6 @@
-"""What `azr doctor` runs inside: standard library only, one file a program, sent as text.
+"""The programs that `azr doctor` runs inside the sandbox; each file is sent as program text and uses only the standard
+library.
 
-A function returns what it reached and raises what stopped it, and answers the same when its process calls it again.
+A function returns what it reached and raises the error that stopped it. Each process calls it twice, so results are
+cached.
 """

@@ -1,4 +1,4 @@
-"""What of the file system can be read, written, filled and executed."""
+"""Reads, writes, fills and executes what the file system allows."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ import stat
 from collections.abc import Iterator
 
 MAX_ENTRIES = 40_000
-MAX_TOLD = 12
+MAX_LISTED = 12
 CHUNK = bytes(1 << 20)
 KERNEL_FILES = ("/proc/sysrq-trigger", "/proc/sys", "/proc/irq", "/sys/fs/cgroup", "/sys/kernel", "/sys/power")
-"""Files and trees that steer the kernel."""
+"""Files and folders that control the kernel."""
 ASKS_LATER = ("/proc/sys/kernel/ns_last_pid",)
-"""Anyone may open it; the kernel asks for a right at the write. What was read is written back."""
+"""Anyone may open it; the kernel checks the permission on write. The probe writes back what it read."""
 MAX_DEPTH = 6
 
 
 @functools.cache
 def writable(scratches: tuple[str, ...]) -> list[str]:
-    """Directories outside the scratch that really take a new file."""
+    """Folders outside the scratch folder in which a new file can be created."""
     own = (os.getcwd(), *scratches)  # noqa: PTH109
     found: list[str] = []
     for folder in _folders("/"):
-        if folder not in own and not folder.startswith(tuple(f"{scratch}/" for scratch in own)) and _takes_file(folder):
+        if (
+            folder not in own
+            and not folder.startswith(tuple(f"{scratch}/" for scratch in own))
+            and _accepts_file(folder)
+        ):
             found.append(folder)
-        if len(found) == MAX_TOLD:
+        if len(found) == MAX_LISTED:
             break
     return found
 
 
-def _takes_file(folder: str) -> bool:
+def _accepts_file(folder: str) -> bool:
     if not os.access(folder, os.W_OK | os.X_OK):
         return False
     path = f"{folder}/.azr-doctor-{os.getpid()}"
@@ -45,7 +49,7 @@ def _takes_file(folder: str) -> bool:
 
 
 def _folders(root: str) -> Iterator[str]:
-    """Every directory below, the kernel's own trees left out."""
+    """Every folder below `root` except /proc and /sys."""
     count = 0
     for folder, inside, files in os.walk(root):
         count += 1 + len(files)
@@ -57,7 +61,7 @@ def _folders(root: str) -> Iterator[str]:
 
 @functools.cache
 def root_is_read_only() -> bool:
-    """As the kernel says, in one of two places, for what is mounted at /."""
+    """Whether / is mounted read-only, according to statvfs or the mount table."""
     return bool(os.statvfs("/").f_flag & os.ST_RDONLY) or [mode for at, _, mode in mounts() if at == "/"][-1:] == ["ro"]
 
 
@@ -76,11 +80,11 @@ def _mount(line: str) -> tuple[str, str, str]:
 
 @functools.cache
 def readable(paths: tuple[str, ...]) -> list[str]:
-    """Which of these give at least one byte."""
-    return [path for path in paths if _gives(path)]
+    """The paths from which at least one byte or entry can be read."""
+    return [path for path in paths if _can_be_read(path)]
 
 
-def _gives(path: str) -> bool:
+def _can_be_read(path: str) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -96,15 +100,15 @@ def _gives(path: str) -> bool:
 
 @functools.cache
 def kernel_addresses() -> bool:
-    """Whether /proc/kallsyms shows where the kernel lies."""
+    """Whether /proc/kallsyms shows real kernel addresses."""
     with open("/proc/kallsyms", encoding="ascii", errors="replace") as lines:  # noqa: PTH123
         return any(int(line.split()[0], 16) for line, _ in zip(lines, range(64), strict=False))
 
 
 @functools.cache
 def surprising(expected: tuple[str, ...]) -> tuple[int, list[str]]:
-    """Readable files that no Python needs: how many, and the first."""
-    count, told = 0, list[str]()
+    """Readable files that Python does not need: their number and the first few."""
+    count, listed = 0, list[str]()
     for folder in _folders("/"):
         if f"{folder}/".startswith(expected):
             continue
@@ -113,19 +117,19 @@ def surprising(expected: tuple[str, ...]) -> tuple[int, list[str]]:
             if path.startswith(expected) or not os.path.isfile(path) or not os.access(path, os.R_OK):  # noqa: PTH113
                 continue
             count += 1
-            told += [path] if len(told) < MAX_TOLD else []
-    return count, told
+            listed += [path] if len(listed) < MAX_LISTED else []
+    return count, listed
 
 
 @functools.cache
 def special() -> dict[str, list[str]]:
-    """Set-user-id programs, sockets and device nodes, the first of each."""
+    """The first few set-user-id programs, sockets and device nodes."""
     found: dict[str, list[str]] = {"setuid": [], "socket": [], "device": []}
     for folder in _folders("/"):
         with contextlib.suppress(OSError):
             for entry in os.scandir(folder):
                 kind = _special_kind(entry)
-                if kind and len(found[kind]) < MAX_TOLD:
+                if kind and len(found[kind]) < MAX_LISTED:
                     found[kind].append(entry.path)
     return {kind: sorted(paths) for kind, paths in found.items()}
 
@@ -151,9 +155,9 @@ def _has_capabilities(path: str) -> bool:
 
 @functools.cache
 def kernel_files() -> list[str]:
-    """Files that steer the kernel and open for writing. Nothing is changed."""
+    """Files that control the kernel and can be opened for writing. Nothing is changed."""
     found = [path for root in KERNEL_FILES for path in _files(root) if _opens_for_writing(path)]
-    return found[:MAX_TOLD]
+    return found[:MAX_LISTED]
 
 
 def _files(root: str) -> Iterator[str]:
@@ -180,14 +184,14 @@ def _opens_for_writing(path: str) -> bool:
 
 @functools.cache
 def fill(most_mib: int) -> tuple[int, str]:
-    """Write until the scratch takes no more: MiB taken, and what ended it."""
-    taken, ended = 0, ""
-    while taken < most_mib and not ended:
-        ended = _write(f"fill-{taken}")
-        taken += not ended
+    """Write until the scratch folder is full; returns the MiB written and the error that ended it."""
+    written, ended = 0, ""
+    while written < most_mib and not ended:
+        ended = _write(f"fill-{written}")
+        written += not ended
     for name in os.listdir():  # noqa: PTH208
         os.unlink(name)  # noqa: PTH108
-    return taken, ended
+    return written, ended
 
 
 def _write(name: str) -> str:
@@ -201,7 +205,7 @@ def _write(name: str) -> str:
 
 @functools.cache
 def execute() -> str:
-    """Execute a file of the scratch. It is no program: where execution is allowed, the kernel says just that."""
+    """Execute a file in the scratch folder. It is not a program, so an allowed execution ends with ENOEXEC."""
     with open("program", "wb") as target:  # noqa: PTH123
         target.write(b"azr doctor\n")
     os.chmod("program", 0o700)  # noqa: PTH101
@@ -210,6 +214,6 @@ def execute() -> str:
 
 @functools.cache
 def make_device() -> str:
-    """A node for /dev/mem."""
+    """Create a device node for /dev/mem."""
     os.mknod("memory", stat.S_IFCHR | 0o600, os.makedev(1, 1))
     return "a device node was made"

@@ -1,4 +1,4 @@
-"""Who a program is, what it was given, and in what world it wakes up."""
+"""Reads the identity of the process, what it inherited, and what differs between the seed slots."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ PR_GET_SECCOMP, PR_GET_NO_NEW_PRIVS = 21, 39
 
 @functools.cache
 def ids() -> dict[str, list[int]]:
-    """Real, effective and saved ids, and the groups."""
+    """Real, effective and saved user and group ids, and the supplementary groups."""
     return {"user": list(os.getresuid()), "group": list(os.getresgid()), "groups": sorted(os.getgroups())}
 
 
 @functools.cache
 def status() -> dict[str, str]:
-    """What the kernel says of this process's rights."""
+    """The privileges of this process according to the kernel."""
     with open("/proc/self/status", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
         fields = dict(line.rstrip("\n").split(":\t", 1) for line in lines if ":\t" in line)
     found = {name: fields[name].strip() for name in STATUS_FIELDS if name in fields}
@@ -31,13 +31,13 @@ def status() -> dict[str, str]:
 
 @functools.cache
 def environment() -> dict[str, str]:
-    """All variables."""
+    """All environment variables."""
     return {name: value.encode("utf-8", "backslashreplace").decode() for name, value in os.environ.items()}
 
 
 @functools.cache
 def descriptors() -> list[tuple[int, str]]:
-    """Open files beyond the three that every program has, and what they are."""
+    """Open file descriptors and what they refer to."""
     found: list[tuple[int, str]] = []
     for number in range(64):
         with contextlib.suppress(OSError):
@@ -47,14 +47,14 @@ def descriptors() -> list[tuple[int, str]]:
 
 @functools.cache
 def kernel() -> tuple[str, str, str]:
-    """Release of the kernel that answers, the machine, and the Python."""
+    """Kernel release, machine and Python version."""
     names = os.uname()
     return names.release, names.machine, sys.version.split()[0]
 
 
 @functools.cache
-def world() -> dict[str, str]:
-    """What must differ from one seed slot to the other."""
+def environment_of_slot() -> dict[str, str]:
+    """What must differ between the two seed slots."""
     return {
         "hash": hex(hash("azr") & 0xFFFFFFFF),
         "zone": time.strftime("%z"),

@@ -1,4 +1,4 @@
-"""Takes more than a run may have of everything."""
+"""Tries to use more of each resource than a run may have."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ MIB = 1 << 20
 
 @functools.cache
 def allocate(mib: int) -> str:
-    """Ordinary memory, touched."""
-    return f"{len(bytearray(mib * MIB)) // MIB} MiB were given"
+    """Allocate and touch private memory."""
+    return f"{len(bytearray(mib * MIB)) // MIB} MiB allocated"
 
 
 @functools.cache
 def share(mib: int) -> str:
-    """Shared memory, touched: it belongs to no heap."""
+    """Allocate and touch shared memory, which no heap limit covers."""
     block = mmap.mmap(-1, mib * MIB, mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
     for start in range(0, mib * MIB, MIB):
         block[start : start + MIB] = bytes(range(256)) * 4096
-    return f"{mib} MiB were given"
+    return f"{mib} MiB allocated"
 
 
 @functools.cache
 def allocate_together(children: int, mib: int) -> int:
-    """MiB that the children hold at the same time, each within the limit of one process."""
+    """MiB that all children hold at the same time, each within the limit of one process."""
     ready_read, ready_write = os.pipe()
     pids: list[int] = []
     with contextlib.suppress(OSError):
@@ -47,7 +47,7 @@ def allocate_together(children: int, mib: int) -> int:
 
 
 def _hold(mib: int, ready: int) -> int:
-    """A child's whole life."""
+    """The child: allocate, report that it is done, and wait."""
     with contextlib.suppress(MemoryError):
         block = bytearray(mib * MIB)
         block[::4096] = b"x" * len(range(0, mib * MIB, 4096))
@@ -57,13 +57,13 @@ def _hold(mib: int, ready: int) -> int:
 
 
 def spin() -> None:
-    """Use the processor for good."""
+    """Use the processor forever."""
     while True:
         pass
 
 
 def linger() -> None:
-    """Wait for good, deaf to every signal that can be ignored."""
+    """Wait forever, ignoring every signal that can be ignored."""
     for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(number, signal.SIG_IGN)
     while True:
@@ -71,20 +71,20 @@ def linger() -> None:
 
 
 def flood() -> None:
-    """Print for good."""
+    """Print forever."""
     while True:
         sys.stdout.write("azr" * 1000)
 
 
 @functools.cache
 def return_long(characters: int) -> str:
-    """A value longer than the limit."""
+    """Return a value longer than the limit."""
     return "x" * characters
 
 
 @functools.cache
 def open_many(most: int) -> int:
-    """How many files are open at the same time."""
+    """The number of files that can be open at the same time."""
     opened: list[int] = []
     with contextlib.suppress(OSError):
         while len(opened) < most:

@@ -1,4 +1,5 @@
-"""Ways out over a socket. Nothing leaves a host that has a network but one SYN to an address of the documentation."""
+"""Tries to connect to networks and services. On a host with a network, at most one SYN packet per documentation address
+leaves it."""
 
 from __future__ import annotations
 
@@ -9,13 +10,13 @@ import socket
 RESOLVERS = "/etc/resolv.conf"
 USUAL_RESOLVERS = ("127.0.0.11", "127.0.0.53")
 QUERY = bytes.fromhex("a2a2010000010000000000000361 7a72 0769 6e76 616c 6964 00".replace(" ", "") + "00010001")
-"""Who is azr.invalid? Any answer, also `nobody`, means that a resolver was reached."""
+"""A DNS query for azr.invalid. Any answer, even `no such name`, means that a resolver was reached."""
 ANSWER_S = 0.2
 
 
 @functools.cache
 def routes(addresses: tuple[str, ...], port: int, kind: int) -> list[str]:
-    """Start to connect and do not wait: where no route exists, the kernel says so at once."""
+    """The addresses to which a route exists. It does not wait: the kernel reports a missing route at once."""
     return [address for address in addresses if _has_route(address, port, kind)]
 
 
@@ -31,14 +32,14 @@ def _has_route(address: str, port: int, kind: int) -> bool:
 
 @functools.cache
 def loopback(port: int) -> str:
-    """Connect to a port that the host listens on."""
+    """Connect to a port on which the host listens."""
     with socket.create_connection(("127.0.0.1", port), timeout=0.5):
         return "connected to the host"
 
 
 @functools.cache
 def abstract(name: str) -> str:
-    """Connect to an abstract unix socket that the host listens on."""
+    """Connect to an abstract unix socket on which the host listens."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as out:
         out.settimeout(0.5)
         out.connect(f"\0{name}")
@@ -47,7 +48,7 @@ def abstract(name: str) -> str:
 
 @functools.cache
 def paths(names: tuple[str, ...]) -> list[str]:
-    """Which of these unix sockets take a connection."""
+    """The unix sockets that accept a connection."""
     reached: list[str] = []
     for name in names:
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as out:
@@ -59,7 +60,7 @@ def paths(names: tuple[str, ...]) -> list[str]:
 
 @functools.cache
 def resolvers() -> list[str]:
-    """Which name servers answer."""
+    """The name servers that answer."""
     with contextlib.suppress(OSError):
         return [server for server in _configured() if _answers(server)]
     return [server for server in USUAL_RESOLVERS if _answers(server)]
@@ -86,7 +87,7 @@ def _answers(server: str) -> bool:
 
 @functools.cache
 def interfaces() -> list[str]:
-    """Network interfaces other than the loopback."""
+    """Network interfaces other than loopback."""
     with open("/proc/net/dev", encoding="ascii", errors="replace") as lines:  # noqa: PTH123
         names = [line.partition(":")[0].strip() for line in lines if ":" in line]
     return [name for name in names if name != "lo"]

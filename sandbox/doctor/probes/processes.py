@@ -1,4 +1,4 @@
-"""Who else can be seen, stopped or read, and how many processes there may be."""
+"""Looks for other processes, tries to stop or read them, and counts how many processes it may create."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import time
 from collections.abc import Sequence
 
 NAMESPACES = ("pid", "net", "mnt", "ipc", "uts", "user", "cgroup")
-TELLING = ("environ", "maps", "fd", "root", "cwd")
+DESCRIPTIVE = ("environ", "maps", "fd", "root", "cwd")
 MOST_DESCRIPTORS = 16
 
 
 @functools.cache
 def namespaces() -> dict[str, str]:
-    """The identity of every namespace that this process is in; empty where the kernel names none."""
+    """The identity of each namespace of this process; empty where the kernel reports none."""
     named: dict[str, str] = {}
     for name in NAMESPACES:
         with contextlib.suppress(OSError):
@@ -28,7 +28,7 @@ def namespaces() -> dict[str, str]:
 
 @functools.cache
 def strangers() -> list[str]:
-    """Processes other than this one and those it descends from."""
+    """Processes other than this one and its ancestors."""
     return sorted(_command(pid) for pid in _pids() - _ancestors())
 
 
@@ -53,15 +53,16 @@ def _command(pid: int) -> str:
 
 @functools.cache
 def open_ancestors() -> list[str]:
-    """Memory and open files of PID 1 and of the parent: with these a program speaks to the host in their name."""
+    """Memory and open files of PID 1 and the parent that can be opened; with them a program could impersonate the
+    supervisor."""
     names = ["mem", *(f"fd/{number}" for number in range(MOST_DESCRIPTORS))]
     return [name for name in _of_ancestors(names) if _is_open(name)]
 
 
 @functools.cache
-def told_of_ancestors() -> list[str]:
-    """Files of PID 1 and of the parent that tell of their environment, layout or folders."""
-    return [name for name in _of_ancestors(TELLING) if _is_open(name)]
+def described_ancestors() -> list[str]:
+    """Files that reveal the environment, memory map or folders of PID 1 and the parent."""
+    return [name for name in _of_ancestors(DESCRIPTIVE) if _is_open(name)]
 
 
 def _of_ancestors(names: Sequence[str]) -> list[str]:
@@ -91,15 +92,15 @@ def _is_open(name: str) -> bool:
 
 @functools.cache
 def kill_first() -> str:
-    """SIGKILL to PID 1 of this namespace, which the kernel must swallow."""
+    """Send SIGKILL to PID 1 of this namespace; the kernel must ignore it."""
     os.kill(1, signal.SIGKILL)
     time.sleep(0.02)
-    return "outlived"
+    return "no effect"
 
 
 @functools.cache
 def fork_many(most: int) -> int:
-    """How many children live at the same time."""
+    """The number of children that can exist at the same time."""
     children: list[int] = []
     with contextlib.suppress(OSError):
         while len(children) < most:
@@ -116,7 +117,7 @@ def fork_many(most: int) -> int:
 
 @functools.cache
 def thread_many(most: int) -> int:
-    """How many threads live at the same time."""
+    """The number of threads that can exist at the same time."""
     threading.stack_size(64 * 1024)
     stop = threading.Event()
     threads: list[threading.Thread] = []
@@ -131,7 +132,7 @@ def thread_many(most: int) -> int:
 
 @functools.cache
 def raised() -> list[str]:
-    """Which of its own bounds a program gets rid of."""
+    """The limits of its own process that a program can raise."""
     found: list[str] = []
     bounds = {"memory": resource.RLIMIT_AS, "CPU": resource.RLIMIT_CPU, "open files": resource.RLIMIT_NOFILE}
     for name, bound in bounds.items():
@@ -150,6 +151,6 @@ def raised() -> list[str]:
 
 @functools.cache
 def terminal() -> str:
-    """The terminal of whoever started all this."""
+    """Open the controlling terminal."""
     os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     return "a controlling terminal"

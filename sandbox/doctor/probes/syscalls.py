@@ -1,4 +1,4 @@
-"""Makes system calls by number, each with arguments that do no harm where it is allowed."""
+"""Makes system calls by number, with arguments that do no harm if the call succeeds."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
 
 Argument = int | bytes | str | ctypes.Array[ctypes.c_char]
-"""A text is a path, and stands for that file, opened."""
+"""A `str` is a path; the call receives the descriptor of that file, opened for reading."""
 
 
 class Call(NamedTuple):
-    """Numbers on x86_64 and aarch64 (-1: there is none), and the arguments."""
+    """Its numbers on x86_64 and aarch64 (-1 where it does not exist) and its arguments."""
 
     x86_64: int
     aarch64: int
@@ -35,13 +35,13 @@ class Call(NamedTuple):
 
 
 def words(*numbers: int, size: int = 8) -> bytes:
-    """A C structure of equal numbers."""
+    """A C structure whose members all have the same size."""
     return b"".join(number.to_bytes(size, "little") for number in numbers)
 
 
 _target = ctypes.create_string_buffer(128)
 PERF = words(1, 112, size=4) + bytes(32) + words(0b1100000) + bytes(80)
-"""A software counter, of user space only."""
+"""A software counter that counts in user space only."""
 MAP = words(2, 4, 4, 1, size=4) + bytes(112)
 CLONE = words(NEW_USER, 0, 0, 0, signal.SIGCHLD, 0, 0, 0)
 ONE_PLACE = words(ctypes.addressof(_target), 8)
@@ -113,28 +113,28 @@ CALLS: dict[str, Call] = {
 
 @functools.cache
 def each(names: tuple[str, ...]) -> dict[str, str]:
-    """What becomes of each call, made in a child of its own: the name of the error, `SIGSYS`, or `gave` what it gave.
+    """The result of each call, made in its own child process: the name of the error, `SIGSYS`, or `returned N`.
 
     Raises:
-        OSError: no child can be had.
-        KeyError: this machine's numbers are not known here.
+        OSError: no child process can be created.
+        KeyError: the call numbers of this machine are unknown.
     """
     machine = {"x86_64": 0, "aarch64": 1}[os.uname().machine]
     return {name: _in_child(name, (CALLS[name].x86_64, CALLS[name].aarch64)[machine]) for name in names}
 
 
 def _in_child(name: str, number: int) -> str:
-    told_read, told_write = os.pipe()
+    result_read, result_write = os.pipe()
     child = os.fork()
     if child == 0:
-        os.close(told_read)
-        os.write(told_write, _outcome(name, number).encode())
+        os.close(result_read)
+        os.write(result_write, _outcome(name, number).encode())
         os._exit(0)
-    os.close(told_write)
-    told = os.read(told_read, 200).decode()
-    os.close(told_read)
+    os.close(result_write)
+    result = os.read(result_read, 200).decode()
+    os.close(result_read)
     status = os.waitpid(child, 0)[1]
-    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else told or "nothing"
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else result or "nothing"
 
 
 def _outcome(name: str, number: int) -> str:
@@ -147,7 +147,7 @@ def _outcome(name: str, number: int) -> str:
         return errno.errorcode.get(error.errno or 0, str(error))
     if outcome == 0 and name.startswith("clone"):
         os._exit(0)
-    return f"gave {outcome}" if outcome >= 0 else errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno()))
+    return f"returned {outcome}" if outcome >= 0 else errno.errorcode.get(ctypes.get_errno(), str(ctypes.get_errno()))
 
 
 def _passed(argument: Argument) -> ctypes.c_long | bytes | ctypes.Array[ctypes.c_char]:

@@ -1,4 +1,4 @@
-"""Leaves everything that one run may leave behind, and looks for it in the next."""
+"""Leaves every kind of trace that a run could leave, and looks for such traces in a later run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PLACES = (".", "..", "/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue", "/run", "/")
 
 @functools.cache
 def leave(visit: int) -> str:
-    """Files, a changed interpreter, a variable and a process that goes on."""
+    """Leave files, changes to the interpreter, an environment variable and a background process."""
     del visit
     for place in PLACES:
         with contextlib.suppress(OSError), open(f"{place}/{MARK}", "w") as target:  # noqa: PTH123
@@ -25,11 +25,11 @@ def leave(visit: int) -> str:
     os.environ[MARK] = "1"
     with contextlib.suppress(OSError):
         if os.fork() == 0:
-            _go_on()
+            _stay_alive()
     return "left"
 
 
-def _go_on() -> None:
+def _stay_alive() -> None:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if os.fork():
@@ -39,7 +39,7 @@ def _go_on() -> None:
 
 @functools.cache
 def look(visit: int) -> list[str]:
-    """What is there of an earlier run."""
+    """The traces of an earlier run."""
     del visit
     found = [f"{place}/{MARK}" for place in PLACES if os.path.lexists(f"{place}/{MARK}")]
     found += ["builtins"] if hasattr(builtins, MARK) else []

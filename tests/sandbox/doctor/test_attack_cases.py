@@ -1,21 +1,23 @@
-"""The oracle: what was seen decides, the worst of it first."""
+"""The rules that turn an observation into a result: the worst outcome counts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sandbox import Status
-from sandbox.doctor.attacks import CASES, Case, Goal, Observation, Outcome
-from sandbox.doctor.attacks.cases import REACHED, judged
-from sandbox.doctor.attacks.matrix import counts
-from sandbox.doctor.attacks.stage import Stage
+from sandbox import Execution, Job, RunResult, Status
+from sandbox.doctor.attacks import CASES, AttackOutcome, Case, Goal, Observation
+from sandbox.doctor.attacks.cases import REACHED, held_by_screen, result_of
+from sandbox.doctor.attacks.decoys import Decoys
+from sandbox.doctor.attacks.matrix import HEALTH, counts, run_matrix
+from tests.fakes import InProcessExecutor, execution
 
 FORGES = Case(6, "forges", "A", "", Goal.FORGE, frozenset({Status.ERROR}))
 STEALS = replace(FORGES, family="B", goal=Goal.STEAL)
-WAVERS = replace(FORGES, family="C", goal=Goal.WAVER)
+VARIES = replace(FORGES, family="C", goal=Goal.VARY)
 ESCAPES = replace(FORGES, family="E", goal=Goal.REACH)
 LINGERS = replace(FORGES, family="F", goal=Goal.LINGER)
 REFUSED = Observation("error", accepted=False, value="")
@@ -25,47 +27,114 @@ ACCEPTED = Observation("ok", accepted=True, value="'x'")
 @pytest.mark.parametrize(
     ("case", "seen", "outcome"),
     [
-        (FORGES, REFUSED, Outcome.HELD),
-        (FORGES, ACCEPTED, Outcome.FALSE_REWARD),
-        (replace(FORGES, honest=("'x'",)), ACCEPTED, Outcome.HELD),
-        (FORGES, replace(REFUSED, correct=True), Outcome.FALSE_REWARD),
-        (STEALS, ACCEPTED, Outcome.HELD),
-        (STEALS, replace(ACCEPTED, correct=True), Outcome.FALSE_REWARD),
-        (WAVERS, ACCEPTED, Outcome.HELD),
-        (WAVERS, replace(ACCEPTED, has_wavered=True), Outcome.UNDETECTED),
-        (ESCAPES, ACCEPTED, Outcome.HELD),
-        (ESCAPES, replace(ACCEPTED, value=REACHED), Outcome.ESCAPE),
-        (ESCAPES, replace(REFUSED, harm="the host was written"), Outcome.ESCAPE),
-        (LINGERS, replace(ACCEPTED, is_found=True), Outcome.CONTAMINATED),
-        (LINGERS, replace(REFUSED, is_overdue=True), Outcome.ALIVE),
+        (FORGES, REFUSED, AttackOutcome.HELD),
+        (FORGES, ACCEPTED, AttackOutcome.FALSE_REWARD),
+        (replace(FORGES, honest=("'x'",)), ACCEPTED, AttackOutcome.HELD),
+        (FORGES, replace(REFUSED, correct=True), AttackOutcome.FALSE_REWARD),
+        (STEALS, ACCEPTED, AttackOutcome.HELD),
+        (STEALS, replace(ACCEPTED, correct=True), AttackOutcome.FALSE_REWARD),
+        (VARIES, ACCEPTED, AttackOutcome.HELD),
+        (VARIES, replace(ACCEPTED, has_varied=True), AttackOutcome.UNDETECTED),
+        (ESCAPES, ACCEPTED, AttackOutcome.HELD),
+        (ESCAPES, replace(ACCEPTED, value=REACHED), AttackOutcome.ESCAPE),
+        (ESCAPES, replace(REFUSED, harm="the host was written"), AttackOutcome.ESCAPE),
+        (LINGERS, replace(ACCEPTED, is_found=True), AttackOutcome.CONTAMINATED),
+        (LINGERS, replace(REFUSED, is_overdue=True), AttackOutcome.ALIVE),
     ],
 )
-def test_an_attack_is_judged_by_what_it_achieved(case: Case, seen: Observation, outcome: Outcome) -> None:
-    assert judged(case, seen).outcome is outcome
+def test_the_worst_observation_decides_the_outcome(case: Case, seen: Observation, outcome: AttackOutcome) -> None:
+    assert result_of(case, seen).outcome is outcome
 
 
-def test_a_program_refused_by_the_static_policy_ended_as_foreseen() -> None:
-    assert judged(FORGES, replace(REFUSED, status="forbidden")).is_expected
-    assert not judged(FORGES, replace(REFUSED, status="memory")).is_expected
+def test_a_refusal_by_the_screen_is_expected_for_every_case() -> None:
+    assert held_by_screen(FORGES).is_expected
+    assert held_by_screen(FORGES).outcome is AttackOutcome.HELD
+    assert not result_of(FORGES, replace(REFUSED, status="memory")).is_expected
 
 
 def test_counts_name_every_outcome_of_every_family() -> None:
-    found = counts([judged(FORGES, REFUSED), judged(ESCAPES, replace(ACCEPTED, value=REACHED))])
-    assert found["A"][Outcome.HELD] == found["E"][Outcome.ESCAPE] == 1
-    assert found["A"].keys() == set(Outcome)
+    found = counts([result_of(FORGES, REFUSED), result_of(ESCAPES, replace(ACCEPTED, value=REACHED))])
+    assert found["A"][AttackOutcome.HELD] == found["E"][AttackOutcome.ESCAPE] == 1
+    assert found["A"].keys() == set(AttackOutcome)
 
 
-def test_a_stage_sees_what_was_touched_once_and_leaves_nothing_behind() -> None:
-    with Stage() as stage:
-        assert stage.harm() == ""
-        Path(stage.fitted("@STAGE@/owned")).write_text("x")
-        Path(stage.fitted("@STAGE@/reward.txt")).write_text("1.0")
-        assert stage.harm().count(";") == 1
-        assert stage.harm() == ""
-        folder = stage.folder
+def test_decoys_report_each_change_once_and_are_removed_afterwards() -> None:
+    with Decoys() as decoys:
+        assert decoys.harm() == ""
+        Path(decoys.fill_in("@FOLDER@/owned")).write_text("x")
+        Path(decoys.fill_in("@FOLDER@/reward.txt")).write_text("1.0")
+        assert decoys.harm().count(";") == 1
+        assert decoys.harm() == ""
+        folder = decoys.folder
     assert not folder.exists()
 
 
-def test_every_number_of_the_list_has_a_case_and_every_case_a_name_of_its_own() -> None:
+def test_every_number_of_the_list_has_a_case_and_titles_are_unique() -> None:
     assert {case.number for case in CASES} == set(range(1, 114))
     assert len({case.title for case in CASES}) == len(CASES) >= 130
+
+
+class AgreesByChance(InProcessExecutor):
+    """Both slots return the same value in the first `lucky` validations, then different ones."""
+
+    def __init__(self, lucky: int) -> None:
+        super().__init__()
+        self.validations = 0
+        self._lucky = lucky
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        self.validations += len(jobs) == 2
+        return [execution(RunResult(Status.OK, "", self._value(job), "")) for job in jobs]
+
+    def _value(self, job: Job) -> str:
+        if job.program == HEALTH:
+            return "[0, 0]"
+        return "1" if self.validations <= self._lucky else str(job.seed_slot)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "lucky", "validations", "outcome"),
+    [
+        (1, 0, 1, AttackOutcome.HELD),
+        (1, 1, 1, AttackOutcome.UNDETECTED),
+        (3, 2, 3, AttackOutcome.HELD),
+        (3, 3, 3, AttackOutcome.UNDETECTED),
+    ],
+)
+async def test_a_case_that_can_agree_by_chance_is_held_once_a_validation_rejects_it(
+    allowed: int, lucky: int, validations: int, outcome: AttackOutcome
+) -> None:
+    executor = AgreesByChance(lucky)
+    [result] = await run_matrix([executor], [replace(VARIES, validations=allowed, expected=frozenset({Status.OK}))])
+    assert (result.outcome, executor.validations) == (outcome, validations)
+
+
+async def test_several_executors_share_the_cases_and_results_keep_their_order() -> None:
+    cases = [replace(ESCAPES, name=f"case {number}") for number in range(20)]
+    executors = [AgreesByChance(0), AgreesByChance(0)]
+    results = await run_matrix(executors, cases)
+    assert [each.case for each in results] == cases
+
+
+class SlowOnce(InProcessExecutor):
+    """The case takes far too long in its first `slow` runs."""
+
+    def __init__(self, slow: int) -> None:
+        super().__init__()
+        self._slow = slow
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        return [self._execution(job) for job in jobs]
+
+    def _execution(self, job: Job) -> Execution:
+        if job.program == HEALTH:
+            return execution(RunResult(Status.OK, "", "[0, 0]", ""))
+        self._slow -= 1
+        took = execution(RunResult(Status.ERROR, "", "", "PermissionError"))
+        return replace(took, wall_s=99.0 if self._slow >= 0 else 0.1)
+
+
+@pytest.mark.parametrize(("slow", "outcome"), [(0, "held"), (1, "held"), (2, "alive")])
+async def test_a_case_that_overruns_is_run_again_with_nothing_beside_it(slow: int, outcome: str) -> None:
+    [result] = await run_matrix([SlowOnce(slow)], [ESCAPES])
+    assert result.outcome == outcome

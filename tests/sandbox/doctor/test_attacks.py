@@ -1,28 +1,80 @@
-"""Every attack of `sandbox.doctor.attacks` on every backend, with the static policy off and on: each must be held."""
+"""Every attack of `sandbox.doctor.attacks` on every backend, with the screen off and on: none may succeed."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
 import pytest
 
 from azr.build import make_rules
-from azr.commands.hostile_texts import run_texts
+from azr.commands.attack_texts import run_texts
 from azr.config import PAPER_FORBIDDEN, SandboxConfig, TasksConfig
 from sandbox import Execution, Isolation, Job, decode
-from sandbox.doctor.attacks import CASES, Case, Outcome, Verdict
+from sandbox.doctor.attacks import CASES, AttackOutcome, AttackResult
 from sandbox.doctor.attacks.matrix import run_matrix
-from sandbox.doctor.attacks.texts import TEXTS, Text
-from tests.sandbox.conftest import Running
+from sandbox.doctor.attacks.texts import TEXTS
+from tests.sandbox.conftest import BACKENDS, Running
 
-POLICIES = {"policy off": (), "policy on": PAPER_FORBIDDEN}
+EXECUTORS = 3
+SCREENS = {"screen off": (), "screen on": PAPER_FORBIDDEN}
+NUM_REFUSED = 58
+"""Cases that the screen refuses with the paper's list; the sandbox has to hold the other 299 by itself."""
+GVISOR_GAPS = {
+    "C53 CPU time": "its clock of CPU time ticks in 10 ms, so two calls can agree",
+    "C58 load": "it always reports 0, so the value does not vary",
+    "D76 fork bomb": "it does not limit the number of processes: the container dies and is replaced",
+    "D76 fork chain that outruns the killer": "it does not limit the number of processes",
+    "D81 deep folders": "removing them takes longer than a second",
+}
+"""Attacks that gVisor of 2022 under ptrace may fail to hold, or to hold in time. It must hold all others."""
+
+
+async def matrix(backend: str, forbidden: tuple[str, ...]) -> list[AttackResult]:
+    async with AsyncExitStack() as stack:
+        executors = [await stack.enter_async_context(BACKENDS[backend]()) for _ in range(EXECUTORS)]
+        return await run_matrix(executors, CASES, forbidden=forbidden)
+
+
+def failures(results: Sequence[AttackResult], *, allowed: Sequence[str] = ()) -> str:
+    """One line per attack that succeeded or ended with a status that its case does not allow."""
+    return "\n".join(
+        f"{each.case.title:50} {each.outcome:13} {each.status:12} {each.detail}"
+        for each in results
+        if each.case.title not in allowed and not (each.outcome is AttackOutcome.HELD and each.is_expected)
+    )
+
+
+@pytest.mark.parametrize("screen", sorted(SCREENS))
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_no_attack_succeeds(backend: str, screen: str) -> None:
+    results = asyncio.run(matrix(backend, SCREENS[screen]))
+    assert len(results) == len(CASES)
+    found = failures(results, allowed=list(GVISOR_GAPS) if backend == "runsc" else ())
+    assert found == "", f"\n{found}"
+    num_refused = sum(each.status == "forbidden" for each in results)
+    assert num_refused == (NUM_REFUSED if SCREENS[screen] else 0)
+
+
+def test_a_success_and_an_unexpected_status_are_both_failures() -> None:
+    case = CASES[0]
+    held = AttackResult(case, AttackOutcome.HELD, "error", "")
+    escaped = AttackResult(case, AttackOutcome.ESCAPE, "error", "a program wrote a file on the host")
+    odd = AttackResult(case, AttackOutcome.HELD, "memory", "")
+    assert failures([held]) == ""
+    assert [line.split()[-1] for line in failures([held, escaped, odd]).splitlines()] == ["host", "memory"]
+    assert failures([escaped], allowed=[case.title]) == ""
+
+
+def test_every_gvisor_gap_is_a_case() -> None:
+    assert GVISOR_GAPS.keys() <= {case.title for case in CASES}
 
 
 class Borrowed:
-    """The running executor of the session, awaited from another loop."""
+    """The running executor of the session, as an `Executor` for another event loop."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -40,33 +92,15 @@ class Borrowed:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """It goes on running for the next test."""
+        """Leave it running for the next test."""
 
 
-@pytest.fixture(scope="module", params=sorted(POLICIES))
-def verdicts(sandboxed: Running, request: pytest.FixtureRequest) -> dict[str, Verdict]:
-    """The whole matrix once for a backend and a policy; the tests below read it case by case."""
-    found = asyncio.run(run_matrix(Borrowed(sandboxed), CASES, forbidden=POLICIES[request.param]))
-    return {verdict.case.title: verdict for verdict in found}
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.title)
-def test_an_attack_gains_nothing_and_ends_as_foreseen(verdicts: dict[str, Verdict], case: Case) -> None:
-    verdict = verdicts[case.title]
-    assert verdict.outcome is Outcome.HELD, f"{verdict.status}: {verdict.detail}"
-    assert verdict.is_expected, verdict.status
-
-
-@pytest.fixture(scope="module")
-def text_verdicts(sandboxed: Running) -> dict[str, Verdict]:
+def test_no_hostile_text_succeeds(sandboxed: Running) -> None:
     rules = make_rules(TasksConfig(), SandboxConfig())
-    return {verdict.case.name: verdict for verdict in asyncio.run(run_texts(Borrowed(sandboxed), TEXTS, rules=rules))}
-
-
-@pytest.mark.parametrize("text", TEXTS, ids=lambda text: text.name)
-def test_a_hostile_text_cheats_neither_gate_nor_judge_nor_log(text_verdicts: dict[str, Verdict], text: Text) -> None:
-    verdict = text_verdicts[text.name]
-    assert verdict.outcome is Outcome.HELD, verdict.detail
+    results = asyncio.run(run_texts(Borrowed(sandboxed), TEXTS, rules=rules))
+    assert len(results) == len(TEXTS)
+    found = failures(results)
+    assert found == "", f"\n{found}"
 
 
 def test_nothing_of_the_host_is_in_the_environment(sandboxed: Running) -> None:

@@ -1,4 +1,4 @@
-"""The doctor believes nothing that was not proven: fakes that answer as weak, strong and broken, then the real ones."""
+"""The doctor against fakes that answer like weak, strong and broken sandboxes, then against the real ones."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Self
 
 import pytest
 
-from sandbox.doctor.checks.check import Verdict
-from sandbox.doctor.checks.syscalls import ALL
+from sandbox.doctor.check import Level
 from sandbox.doctor.examine import Finding, IsolationTooWeak, examine, failures, require_isolation, required_findings
+from sandbox.doctor.syscalls import ALL
 from sandbox.types import Execution, Job, Status
 from tests.sandbox.answering import GVISOR, RUNC, STRONG, WEAK, AnsweringExecutor
 from tests.sandbox.conftest import Running
@@ -43,16 +43,16 @@ def row(findings: Sequence[Finding], area: str, check: str) -> Finding:
     return found
 
 
-async def test_a_sandbox_like_ours_has_nothing_but_good_rows() -> None:
+async def test_a_strong_sandbox_passes_every_check() -> None:
     findings = await examine(AnsweringExecutor(STRONG), {})
-    assert [each for each in findings if each.verdict is not Verdict.OK] == []
+    assert [each for each in findings if each.level is not Level.OK] == []
     assert {each.advice for each in findings} == {""}
 
 
-async def test_every_row_can_fail_and_then_says_what_to_do() -> None:
+async def test_every_check_can_fail_and_then_says_what_to_do() -> None:
     findings = await examine(AnsweringExecutor(WEAK, replace(RUNC, seccomp="")), {"HF_TOKEN": "hf_123456"})
     probed = [each for each in findings if each.area != "versions"]
-    assert [each for each in probed if each.verdict is Verdict.OK] == []
+    assert [each for each in probed if each.level is Level.OK] == []
     assert all(each.advice and each.found for each in probed)
 
 
@@ -66,55 +66,59 @@ async def test_every_row_can_fail_and_then_says_what_to_do() -> None:
         ModuleNotFoundError(),
     ],
 )
-async def test_what_is_not_proven_counts_as_not_given(answer: object) -> None:
+async def test_a_check_that_could_not_be_completed_counts_as_failed(answer: object) -> None:
     findings = await examine(AnsweringExecutor(dict.fromkeys(STRONG, answer) | {"kernel": STRONG["kernel"]}), {})
-    good = {each.check for each in findings if each.verdict is Verdict.OK and each.area != "versions"}
+    good = {each.check for each in findings if each.level is Level.OK and each.area != "versions"}
     known_outside = {"filter"}
     that_is_the_limit = {"CPU time", "wall time"} if answer is Status.TIMEOUT else set[str]()
     assert good == known_outside | that_is_the_limit
 
 
 @pytest.mark.parametrize("kind", [Status.KILLED, OSError(errno.EPERM, "no"), OSError(errno.ENOSYS, "no")])
-async def test_a_refusal_and_a_death_for_asking_are_as_good(kind: object) -> None:
+async def test_a_refusal_passes_and_an_unexplained_kill_does_not(kind: object) -> None:
     denied = AnsweringExecutor(STRONG | {"make_device": kind})
     if kind is Status.KILLED:
-        assert row(await examine(denied, {}), "files", "make a device").verdict is Verdict.FAILED
+        assert row(await examine(denied, {}), "files", "make a device").level is Level.FAILED
     else:
-        assert row(await examine(denied, {}), "files", "make a device").verdict is Verdict.OK
+        assert row(await examine(denied, {}), "files", "make a device").level is Level.OK
 
 
-async def test_one_call_that_is_taken_fails_its_row_and_is_named() -> None:
-    calls = dict.fromkeys(ALL, "EPERM") | {"keyctl": "gave 1", "netlink": "gave 4"}
+async def test_one_call_that_succeeds_fails_its_check_and_is_named() -> None:
+    calls = dict.fromkeys(ALL, "EPERM") | {"keyctl": "returned 1", "netlink": "returned 4"}
     findings = await examine(AnsweringExecutor(STRONG | {"each": calls}), {})
-    assert (row(findings, "system calls", "keyrings").verdict, row(findings, "system calls", "keyrings").found) == (
-        Verdict.FAILED, "gave 1: keyctl",
+    assert (row(findings, "system calls", "keyrings").level, row(findings, "system calls", "keyrings").found) == (
+        Level.FAILED, "returned 1: keyctl",
     )  # fmt: skip
-    assert row(findings, "sockets", "netlink").verdict is Verdict.WEAK
+    assert row(findings, "sockets", "netlink").level is Level.WEAK
     assert [each.check for each in failures(findings)] == ["keyrings"]
 
 
-async def test_a_call_that_looks_at_its_arguments_was_not_refused() -> None:
+async def test_an_error_about_the_arguments_is_not_a_refusal() -> None:
     calls = STRONG | {"each": dict.fromkeys(ALL, "EPERM") | {"mount": "ENODEV"}}
-    assert row(await examine(AnsweringExecutor(calls), {}), "system calls", "mounts").verdict is Verdict.FAILED
+    assert row(await examine(AnsweringExecutor(calls), {}), "system calls", "mounts").level is Level.FAILED
 
 
-async def test_what_gvisor_grants_is_granted_by_its_own_kernel() -> None:
-    inside = {"kernel": ("4.19.0-gvisor", "x86_64", "3.11.7"), "each": dict.fromkeys(ALL, "gave 0"), "namespaces": {}}
+async def test_a_call_that_gvisor_handles_passes() -> None:
+    inside = {
+        "kernel": ("4.19.0-gvisor", "x86_64", "3.11.7"),
+        "each": dict.fromkeys(ALL, "returned 0"),
+        "namespaces": {},
+    }
     findings = await examine(AnsweringExecutor(STRONG | inside, GVISOR), {})
     assert failures(findings) == []
     assert "gVisor" in row(findings, "system calls", "mounts").found
 
 
-async def test_a_runtime_that_only_calls_itself_gvisor_gets_no_credit() -> None:
-    granted = STRONG | {"each": dict.fromkeys(ALL, "gave 0")}
+async def test_a_runtime_named_runsc_on_the_host_kernel_gets_no_credit() -> None:
+    granted = STRONG | {"each": dict.fromkeys(ALL, "returned 0")}
     assert failures(await examine(AnsweringExecutor(granted, GVISOR), {}))
 
 
-async def test_a_variable_of_the_host_is_a_leak_whatever_its_name() -> None:
+async def test_any_environment_variable_of_the_host_is_a_leak() -> None:
     executor = AnsweringExecutor(STRONG | {"environment": {"BILLING": "acc-1234", "LANG": "C.UTF-8"}})
     leaked = row(await examine(executor, {"BILLING": "acc-1234", "LANG": "C.UTF-8"}), "identity", "environment")
-    assert (leaked.verdict, leaked.found) == (Verdict.FAILED, "BILLING")
-    assert row(await examine(executor, {}), "identity", "environment").verdict is Verdict.OK
+    assert (leaked.level, leaked.found) == (Level.FAILED, "BILLING")
+    assert row(await examine(executor, {}), "identity", "environment").level is Level.OK
 
 
 async def test_namespaces_of_the_host_are_recognized() -> None:
@@ -130,36 +134,36 @@ async def test_what_is_found_cannot_steer_a_terminal() -> None:
     assert found == "9 \\x1b[2Jall well\\n\\u202eok"
 
 
-async def test_the_short_form_holds_the_required_rows_only() -> None:
+async def test_training_runs_only_the_required_checks() -> None:
     whole = await examine(AnsweringExecutor(STRONG), {})
     short = await required_findings(AnsweringExecutor(STRONG), {})
     assert set(short) < set(whole)
     weak = await required_findings(AnsweringExecutor(WEAK), {})
-    assert {each.verdict for each in weak} == {Verdict.FAILED}
+    assert {each.level for each in weak} == {Level.FAILED}
 
 
-async def test_a_required_row_that_fails_is_named_with_the_way_out() -> None:
+async def test_a_failed_required_check_is_named_with_advice() -> None:
     with pytest.raises(IsolationTooWeak) as refused:
         await require_isolation(AnsweringExecutor(STRONG | {"routes": ["192.0.2.1"], "strangers": ["7 \x1b[2Jsshd"]}))
     told = str(refused.value)
-    assert "network, TCP: no route required, found 192.0.2.1" in told
+    assert "network, TCP: required no route, found 192.0.2.1" in told
     assert "give the guest no network" in told
     assert "azr doctor" in told
     assert "\x1b" not in told
 
 
-async def test_weak_rows_do_not_stop_anyone() -> None:
+async def test_weak_rows_do_not_stop_training() -> None:
     await require_isolation(AnsweringExecutor(STRONG | {"surprising": (1, ["/opt/x"]), "kernel_addresses": True}))
 
 
-async def test_no_probe_runs_under_the_static_policy_and_each_runs_once() -> None:
+async def test_probes_run_once_each_and_without_the_screen() -> None:
     executor = AnsweringExecutor(STRONG)
     await examine(executor, {})
     assert {job.forbidden for job in executor.asked} == {()}
     assert len(set(executor.asked)) == len(executor.asked)
 
 
-def test_this_host_gives_all_that_is_required(sandboxed: Running) -> None:
+def test_every_required_check_passes_on_this_host(sandboxed: Running) -> None:
     findings = asyncio.run(examine(Started(sandboxed)))
     assert [each.check for each in failures(findings)] == []
 

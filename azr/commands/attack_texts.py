@@ -1,7 +1,7 @@
-"""Family G of the attack matrix: hostile texts against self-play's parsers, gate, judge, prompts and log.
+"""The part of `azr doctor --attacks` that needs self-play: gives hostile texts (family G) to the code that a run uses.
 
-Read `run_texts`. The texts are `sandbox.doctor.attacks.texts`; every one meets the code that a run uses; nothing is
-mocked.
+Read `run_texts`. The texts are in `sandbox.doctor.attacks.texts`, which may not import the parsers, validation, prompts
+and log that they attack.
 """
 
 from __future__ import annotations
@@ -21,72 +21,71 @@ from azr.selfplay.rewards import learnability
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.quality import is_trivial, message_leak
 from azr.tasks.registry import make_task_types
-from azr.types import Example, Task
-from azr.types import Verdict as Judgement
+from azr.types import Example, Task, Verdict
 from sandbox.audit.anchors import anchors_of
 from sandbox.audit.chain import verify
 from sandbox.audit.log import Audited, AuditLog, Label
-from sandbox.doctor.attacks.cases import Case, Goal, Outcome, Verdict
-from sandbox.doctor.attacks.matrix import Progress
-from sandbox.doctor.attacks.stage import Stage
+from sandbox.doctor.attacks.cases import AttackOutcome, AttackResult, Case, Goal
+from sandbox.doctor.attacks.decoys import Decoys
+from sandbox.doctor.attacks.matrix import Report
 from sandbox.doctor.attacks.texts import Aim, Text
 from sandbox.types import Executor, Job
 
 PROGRAM = "def f(x):\n return x + 1"
 EXAMPLES = tuple(Example(str(number), str(number + 1)) for number in range(1, 5))
 EXECUTED = str(7 * 191)
-"""What the template payloads would become."""
+"""What the template payloads render to if they are executed."""
 MAX_SHOWN = 2100
 LEAKS = 0.9
-"""Share of the program in the message from which the metric shows it plainly."""
+"""The metric clearly shows a leak if the message contains this share of the program."""
 
 
 async def run_texts(
-    executor: Executor, texts: Sequence[Text], *, rules: Rules, progress: Progress = lambda verdict: None
-) -> list[Verdict]:
-    """One verdict a text, in order.
+    executor: Executor, texts: Sequence[Text], *, rules: Rules, report: Report = lambda result: None
+) -> list[AttackResult]:
+    """One result per text, in order.
 
     Raises:
         SandboxError: the sandbox failed.
     """
-    verdicts: list[Verdict] = []
-    with Stage() as stage:
-        judges = _Judges(executor, rules, stage)
+    results: list[AttackResult] = []
+    with Decoys() as decoys:
+        attempts = _Attempts(executor, rules, decoys)
         for text in texts:
-            told = await judges.of(text)
-            harm = stage.harm()
-            outcome = Outcome.ESCAPE if harm else _outcome(text, told)
+            success = await attempts.success(text)
+            harm = decoys.harm()
+            outcome = AttackOutcome.ESCAPE if harm else _outcome(text, success)
             case = Case(text.number, text.name, "G", text.text, Goal.FORGE, frozenset())
-            verdicts.append(Verdict(case, outcome, "ok" if told else "refused", harm or told))
-            progress(verdicts[-1])
-    return verdicts
+            results.append(AttackResult(case, outcome, "ok" if success else "refused", harm or success))
+            report(results[-1])
+    return results
 
 
-def _outcome(text: Text, told: str) -> Outcome:
-    if not told:
-        return Outcome.HELD
-    return Outcome.CONTAMINATED if text.aim in (Aim.LINE, Aim.RECORD) else Outcome.FALSE_REWARD
+def _outcome(text: Text, success: str) -> AttackOutcome:
+    if not success:
+        return AttackOutcome.HELD
+    return AttackOutcome.CONTAMINATED if text.aim in (Aim.LINE, Aim.RECORD) else AttackOutcome.FALSE_REWARD
 
 
-class _Judges:
-    """Each says in words how the text succeeded; nothing when it did not."""
+class _Attempts:
+    """One method per aim: describes how the text succeeded, or returns an empty string if it failed."""
 
-    def __init__(self, executor: Executor, rules: Rules, stage: Stage) -> None:
+    def __init__(self, executor: Executor, rules: Rules, decoys: Decoys) -> None:
         self._executor = executor
         self._types: dict[str, TaskType] = make_task_types(("deduction", "abduction", "induction"), rules)
-        self._stage = stage
+        self._decoys = decoys
 
-    async def of(self, text: Text) -> str:
-        judges: dict[Aim, Callable[[Text], Awaitable[str]]] = {
+    async def success(self, text: Text) -> str:
+        with_sandbox: dict[Aim, Callable[[Text], Awaitable[str]]] = {
             Aim.ANSWER: self._answer,
             Aim.PROPOSAL: self._proposal,
             Aim.TRIVIAL: self._trivial,
             Aim.DUPLICATE: self._duplicate,
             Aim.RECORD: self._record,
         }
-        if text.aim in judges:
-            return await judges[text.aim](replace(text, text=self._stage.fitted(text.text)))
-        return {Aim.HINT: _hint, Aim.UNPAID: _unpaid, Aim.LINE: _line, Aim.PROMPT: self._prompt}[text.aim](text)
+        if text.aim in with_sandbox:
+            return await with_sandbox[text.aim](replace(text, text=self._decoys.fill_in(text.text)))
+        return {Aim.HINT: _hint, Aim.REWARD: _reward, Aim.LINE: _line, Aim.PROMPT: self._prompt}[text.aim](text)
 
     async def _answer(self, text: Text) -> str:
         task_type = self._types[text.task_type]
@@ -95,7 +94,7 @@ class _Judges:
         except Malformed:
             return ""
         outcome = await task_type.verify(_task(text.task_type), answer, self._executor)
-        return "judged right" if outcome.verdict is Judgement.CORRECT else ""
+        return "verified as correct" if outcome.verdict is Verdict.CORRECT else ""
 
     async def _accepted(self, text: Text) -> Task | None:
         task_type = self._types[text.task_type]
@@ -113,15 +112,15 @@ class _Judges:
 
     async def _duplicate(self, text: Text) -> str:
         task = await self._accepted(text)
-        return "taken for another task" if task and task_key(task) != task_key(_task("deduction")) else ""
+        return "accepted as a different task" if task and task_key(task) != task_key(_task("deduction")) else ""
 
     def _prompt(self, text: Text) -> str:
         is_message = text.task_type == "induction"
         task = replace(_task(text.task_type), **({"message": text.text} if is_message else {"program": text.text}))
-        return "the template ran" if EXECUTED in self._types[text.task_type].solve_prompt(task) else ""
+        return "the template was executed" if EXECUTED in self._types[text.task_type].solve_prompt(task) else ""
 
     async def _record(self, text: Text) -> str:
-        """A value that looks like records changes none; a statement against the file is found out by the verifier."""
+        """A value that looks like records must change none; verification must detect SQL run against the file."""
         is_statement = text.text.startswith(("DELETE", "UPDATE"))
         value = "'honest'" if is_statement else text.text
         with tempfile.TemporaryDirectory() as folder:
@@ -137,9 +136,9 @@ class _Judges:
                 _tamper(path, text.text)
             seen = verify(path, anchors_of(path))
         if is_statement:
-            return "" if seen.damage else "the change is not found"
+            return "" if seen.damage else "the change was not detected"
         is_whole = not seen.damage and seen.head.num_records == before.num_records
-        return "" if is_whole else f"the log is disturbed: {seen.damage[:1]}"
+        return "" if is_whole else f"the log was damaged: {seen.damage[:1]}"
 
 
 def _task(task_type: str) -> Task:
@@ -148,11 +147,13 @@ def _task(task_type: str) -> Task:
 
 
 def _hint(text: Text) -> str:
-    return "" if message_leak(replace(_task("induction"), message=text.text)) >= LEAKS else "the metric is low"
+    return (
+        "" if message_leak(replace(_task("induction"), message=text.text)) >= LEAKS else "the metric does not show it"
+    )
 
 
-def _unpaid(text: Text) -> str:
-    return "" if learnability(float(text.text)) == 0 else "paid"
+def _reward(text: Text) -> str:
+    return "" if learnability(float(text.text)) == 0 else "rewarded"
 
 
 def _line(text: Text) -> str:
@@ -160,11 +161,11 @@ def _line(text: Text) -> str:
     if len(shown) > MAX_SHOWN:
         return "the line is too long"
     is_plain = all(unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in shown)
-    return "" if is_plain else "something moves the cursor"
+    return "" if is_plain else "a control character remains"
 
 
 def _tamper(path: Path, statement: str) -> None:
-    """As somebody would who has the file and a tool."""
+    """Change the file with SQL, as an attacker with write access could."""
     with closing(sqlite3.connect(path)) as connection, connection:
         names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
         for name in names:

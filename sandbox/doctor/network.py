@@ -1,15 +1,15 @@
-"""No way out, and none to the host itself."""
+"""Checks that the guest reaches no network and no service of the host."""
 
 from __future__ import annotations
 
 import socket
 
-from sandbox.doctor.checks.check import Check, Host, Probe, nothing, unreachable
+from sandbox.doctor.check import Check, Host, Probe, nothing, unreachable
 
 AREA = "network"
-NO_NETWORK = "give the guest no network: network_mode none in Docker, --unshare-net in bubblewrap"
+NO_NETWORK = "give the guest no network: `network_mode: none` in Docker, `--unshare-net` in bubblewrap"
 FAR, FAR_6, METADATA = "192.0.2.1", "2001:db8::1", "169.254.169.254"
-"""Addresses kept for documentation, and the one where clouds keep credentials."""
+"""Two addresses reserved for documentation, and the one where cloud providers serve credentials."""
 SOCKETS = (
     "/var/run/docker.sock", "/run/docker.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock",
     "/run/podman/podman.sock", "/run/dbus/system_bus_socket", "/run/systemd/private", "/tmp/.X11-unix/X0",
@@ -40,7 +40,7 @@ def checks(host: Host) -> list[Check]:
             "none",
             (Probe("network", "paths", (SOCKETS,)),),
             nothing,
-            "mount no socket into the guest, least of all Docker's",
+            "do not mount any socket into the guest, in particular not Docker's",
         ),
     ]
 

@@ -1,20 +1,20 @@
-"""Limits that are really enforced: every probe here takes more than it may."""
+"""Checks that limits are enforced: every probe here tries to use more than its limit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sandbox.doctor.checks.check import Answer, Check, Host, Judge, Probe, Reading
+from sandbox.doctor.check import Answer, Check, Host, Interpret, Probe, Reading
 from sandbox.types import Limits, Status
 
 AREA = "limits"
 SMALL = Limits(wall_s=5.0, cpu_s=5.0, memory_mib=64)
 SHORT = Limits(wall_s=0.3, cpu_s=5.0)
 LATE_S = 1.0
-"""How long after its wall limit a run may still be there."""
+"""A run may end this much later than its wall-time limit."""
 CHILDREN, CHILD_MIB = 10, 80
 TOGETHER = Limits(wall_s=10.0, cpu_s=10.0, memory_mib=128)
-SUPERVISOR = "the guest's supervisor failed; report this with `azr doctor --json`"
+SUPERVISOR = "the guest's supervisor failed to enforce it; please report this with the output of `azr doctor --json`"
 
 
 def checks(host: Host) -> list[Check]:
@@ -35,7 +35,7 @@ def checks(host: Host) -> list[Check]:
             f"less than {CHILDREN * CHILD_MIB} MiB",
             (Probe("limits", "allocate_together", (CHILDREN, CHILD_MIB), TOGETHER),),
             _together,
-            "have the executor use a memory cgroup (Docker does; the jail where it is given one)",
+            "let the executor use a memory cgroup: Docker always does, the jail does where it may create one",
             is_required=False,
         ),
         Check(AREA, "CPU time", "1 s, enforced", _cpu(), _ended(Status.TIMEOUT, Status.KILLED), SUPERVISOR),
@@ -57,18 +57,18 @@ def _alone(entry: str, limits: Limits) -> tuple[Probe, ...]:
 
 
 def _cpu() -> tuple[Probe, ...]:
-    """In the other slot, so that the second which it takes is not waited for."""
+    """Runs in the other seed slot, so that its second runs in parallel with the rest."""
     return (Probe("limits", "spin", (), Limits(wall_s=5.0, cpu_s=1.0), seed_slot=1),)
 
 
-def _ended(*statuses: Status) -> Judge:
-    def judge(answers: Sequence[Answer], host: Host) -> Reading:
+def _ended(*statuses: Status) -> Interpret:
+    def interpret(answers: Sequence[Answer], host: Host) -> Reading:
         del host
         [answer] = answers
-        is_enforced = answer.status in statuses or answer.told == "ENOMEM"
-        return Reading(answer.told if answer.value or answer.errno else str(answer.status), is_enforced)
+        is_enforced = answer.status in statuses or answer.summary == "ENOMEM"
+        return Reading(answer.summary if answer.value or answer.errno else str(answer.status), is_enforced)
 
-    return judge
+    return interpret
 
 
 _output = _ended(Status.OUTPUT_LIMIT)
@@ -82,7 +82,7 @@ def _in_time(answers: Sequence[Answer], host: Host) -> Reading:
 
 
 def _together(answers: Sequence[Answer], host: Host) -> Reading:
-    """Some children got nothing, or the kernel ended one of them, and with it perhaps the run."""
+    """Ok when some children got no memory, or the kernel killed one of them (and perhaps the whole run)."""
     del host
     [answer] = answers
     if isinstance(answer.value, int):
@@ -93,4 +93,4 @@ def _together(answers: Sequence[Answer], host: Host) -> Reading:
 def _files(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     count = answers[0].value
-    return Reading(answers[0].told, isinstance(count, int) and 0 < count <= SMALL.open_files)
+    return Reading(answers[0].summary, isinstance(count, int) and 0 < count <= SMALL.open_files)

@@ -1,4 +1,4 @@
-"""Nobody, without rights, behind a filter, and told nothing of the host."""
+"""Checks that a program runs unprivileged, behind the system-call filter, and without secrets of the host."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import cast
 
-from sandbox.doctor.checks.check import Answer, Check, Host, Probe, Reading, some
+from sandbox.doctor.check import Answer, Check, Host, Probe, Reading, first_few
 
 AREA = "identity"
 SETS = ("CapEff", "CapPrm", "CapInh", "CapAmb")
@@ -14,41 +14,45 @@ SUSPICIOUS = re.compile(
     r"SECRET|TOKEN|PASSW|CREDENTIAL|PRIVATE|API_?KEY|ACCESS_?KEY|SESSION|COOKIE|AUTH", re.IGNORECASE
 )
 COMMON = frozenset({"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "PWD", "TERM", "TMPDIR", "SHLVL"})
-"""May be the same inside and outside without telling anything."""
+"""These may have the same value inside and outside without revealing anything."""
 MIN_SECRET_CHARS = 6
 HARMLESS_FILES = ("pipe", "/dev/null", "/proc/")
+NOT_ROOT = "run the guest as a user other than root"
+NO_CAPABILITIES = "drop all capabilities: `cap_drop: ALL` in Docker, `--cap-drop ALL` in bubblewrap"
+NO_FILTER = "use a kernel and runtime that apply a system-call filter; these do not"
+OTHER_FILTER = "the engine's own filter is in force; use an engine that accepts the executor's"
 STATUS = (Probe("identity", "status"),)
 
 
 def checks(host: Host) -> list[Check]:
     del host
     return [
-        Check(AREA, "user and groups", "not root", (Probe("identity", "ids"),), _nobody, "give the guest a user id"),
-        Check(AREA, "capabilities", "none", STATUS, _capabilities, "drop all: cap_drop ALL, --cap-drop ALL"),
-        Check(AREA, "bounding set", "empty", STATUS, _bounding, "drop all capabilities", is_required=False),
-        Check(AREA, "no new privileges", "set", STATUS, _no_new, "set no-new-privileges"),
-        Check(AREA, "seccomp", "filter (2)", STATUS, _seccomp, "this kernel or runtime applies no system-call filter"),
-        Check(AREA, "filter", "our own", STATUS, _filter, "the filter in force is the engine's", is_required=False),
+        Check(AREA, "user and groups", "not root", (Probe("identity", "ids"),), _unprivileged, NOT_ROOT),
+        Check(AREA, "capabilities", "none", STATUS, _capabilities, NO_CAPABILITIES),
+        Check(AREA, "bounding set", "empty", STATUS, _bounding, NO_CAPABILITIES, is_required=False),
+        Check(AREA, "no new privileges", "set", STATUS, _no_new, "set `no-new-privileges`"),
+        Check(AREA, "seccomp", "filter (2)", STATUS, _seccomp, NO_FILTER),
+        Check(AREA, "filter", "the executor's", STATUS, _filter, OTHER_FILTER, is_required=False),
         Check(
             AREA, "environment", "no secrets", (Probe("identity", "environment"),), _no_secrets,
-            "pass no variables of the host to the guest",
+            "do not pass environment variables of the host to the guest",
         ),
         Check(
             AREA, "inherited files", "pipes only", (Probe("identity", "descriptors"),), _pipes,
-            "the guest must close what it inherits",
+            "the guest must close inherited files; please report this",
         ),
     ]  # fmt: skip
 
 
-def _nobody(answers: Sequence[Answer], host: Host) -> Reading:
+def _unprivileged(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     value = answers[0].value
     if not isinstance(value, dict):
-        return Reading(answers[0].told, ok=False)
+        return Reading(answers[0].summary, ok=False)
     ids = cast(dict[str, list[int]], value)
     users, groups = sorted(set(ids["user"])), sorted({*ids["group"], *ids["groups"]})
-    told = f"user {', '.join(map(str, users))}; group {', '.join(map(str, groups))}"
-    return Reading(told, 0 not in users and 0 not in groups)
+    found = f"user {', '.join(map(str, users))}; group {', '.join(map(str, groups))}"
+    return Reading(found, 0 not in users and 0 not in groups)
 
 
 def _fields(answers: Sequence[Answer]) -> dict[str, str]:
@@ -59,31 +63,31 @@ def _fields(answers: Sequence[Answer]) -> dict[str, str]:
 def _capabilities(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     fields = _fields(answers)
-    held = [f"{name} {fields.get(name, 'not told')}" for name in SETS if fields.get(name, "?").strip("0")]
+    held = [f"{name} {fields.get(name, 'unknown')}" for name in SETS if fields.get(name, "?").strip("0")]
     if "CapEff" not in fields:
-        return Reading("not told", ok=False)
-    told = [name for name in held if not name.endswith("not told")]
-    return Reading(some(told) or "none", not told)
+        return Reading("unknown", ok=False)
+    known = [name for name in held if not name.endswith("unknown")]
+    return Reading(first_few(known) or "none", not known)
 
 
 def _bounding(answers: Sequence[Answer], host: Host) -> Reading:
     del host
-    bounding = _fields(answers).get("CapBnd", "not told")
+    bounding = _fields(answers).get("CapBnd", "unknown")
     is_empty = not bounding.strip("0")
     return Reading("empty" if is_empty else bounding, is_empty)
 
 
 def _no_new(answers: Sequence[Answer], host: Host) -> Reading:
     if host.has_own_kernel:
-        return Reading("always, in gVisor", ok=True)
+        return Reading("always set in gVisor", ok=True)
     is_set = _fields(answers).get("NoNewPrivs", "")
-    return Reading({"1": "set", "0": "not set"}.get(is_set, "not told"), is_set == "1")
+    return Reading({"1": "set", "0": "not set"}.get(is_set, "unknown"), is_set == "1")
 
 
 def _seccomp(answers: Sequence[Answer], host: Host) -> Reading:
-    mode = _fields(answers).get("Seccomp", "not told")
+    mode = _fields(answers).get("Seccomp", "unknown")
     if host.has_own_kernel:
-        return Reading(f"{mode}; the host's kernel is behind gVisor", ok=True)
+        return Reading(f"mode {mode}; gVisor shields the host's kernel", ok=True)
     return Reading(f"filter ({mode})" if mode == "2" else f"mode {mode}", mode == "2")
 
 
@@ -98,14 +102,16 @@ def _filter(answers: Sequence[Answer], host: Host) -> Reading:
 def _no_secrets(answers: Sequence[Answer], host: Host) -> Reading:
     value = answers[0].value
     if not isinstance(value, dict):
-        return Reading(answers[0].told, ok=False)
+        return Reading(answers[0].summary, ok=False)
     variables = cast(dict[str, str], value)
     leaked = [name for name in variables if _is_leaked(name, variables[name], host)]
-    return Reading(some(sorted(leaked)) if leaked else f"{len(variables)} variables, none the host's", not leaked)
+    return Reading(
+        first_few(sorted(leaked)) if leaked else f"{len(variables)} variables, none from the host", not leaked
+    )
 
 
 def _is_leaked(name: str, text: str, host: Host) -> bool:
-    """A name that sounds like a secret, or a value that the host has under the same name."""
+    """The name sounds like a secret, or the host has a variable of the same name and value."""
     is_copied = len(text) >= MIN_SECRET_CHARS and host.environment.get(name) == text and name not in COMMON
     return is_copied or bool(SUSPICIOUS.search(name))
 
@@ -114,7 +120,7 @@ def _pipes(answers: Sequence[Answer], host: Host) -> Reading:
     del host
     value = answers[0].value
     if not isinstance(value, list):
-        return Reading(answers[0].told, ok=False)
+        return Reading(answers[0].summary, ok=False)
     opened = cast(list[tuple[int, str]], value)
     odd = [f"{number} {kind}" for number, kind in opened if not kind.startswith(HARMLESS_FILES)]
-    return Reading(some(odd) or f"{len(opened)}, pipes and /dev/null", not odd)
+    return Reading(first_few(odd) or f"{len(opened)}, pipes and /dev/null", not odd)

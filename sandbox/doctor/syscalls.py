@@ -1,4 +1,4 @@
-"""System calls that no pure function makes: the kernel must not take them."""
+"""Checks that the kernel refuses system calls that a pure function never makes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import errno
 from collections.abc import Sequence
 from typing import cast
 
-from sandbox.doctor.checks.check import REFUSALS, Answer, Check, Host, Judge, Probe, Reading
+from sandbox.doctor.check import REFUSALS, Answer, Check, Host, Interpret, Probe, Reading
 
 CALLS, SOCKETS = "system calls", "sockets"
-FILTER = "use the executor's own system-call filter and drop all capabilities"
+FILTER = "apply the executor's own system-call filter and drop all capabilities"
 STOPPED = {errno.errorcode[number] for number in REFUSALS} | {"SIGSYS"}
 UNKNOWN_FAMILY = {"EAFNOSUPPORT", "EPROTONOSUPPORT", "ESOCKTNOSUPPORT"}
 NO_TERMINAL = {"ENOTTY"}
@@ -28,7 +28,7 @@ REQUIRED: dict[str, tuple[str, ...]] = {
     "ports": ("iopl", "ioperm"),
     "open_by_handle_at": ("open_by_handle_at",),
     "personality": ("personality",),
-    "other's memory": ("ptrace(parent)", "process_vm_readv", "kcmp"),
+    "memory of others": ("ptrace(parent)", "process_vm_readv", "kcmp"),
     "set the clock": ("clock_settime", "settimeofday", "adjtimex"),
 }
 FAMILIES: dict[str, tuple[str, ...]] = {
@@ -37,7 +37,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "AF_ALG": ("AF_ALG",),
     "rare families": ("RDS", "CAN", "TIPC", "Bluetooth", "KCM", "QIPCRTR", "XDP"),
 }
-"""Code that few test, of which no program here needs any."""
+"""Socket families whose kernel code is rarely tested; no program here needs them."""
 WORTH_KNOWING: dict[str, tuple[str, ...]] = {"ptrace itself": ("ptrace(self)",), "kernel log": ("syslog",)}
 ALL = (
     *(call for calls in (REQUIRED | FAMILIES | WORTH_KNOWING).values() for call in calls),
@@ -45,7 +45,7 @@ ALL = (
     "TIOCSTI",
 )
 PROBES = (Probe("syscalls", "each", (ALL,)),)
-"""One for all rows: each call is made in a child of its own."""
+"""One probe serves all rows: it makes each call in a separate child process."""
 
 
 def checks(host: Host) -> list[Check]:
@@ -65,25 +65,25 @@ def _check(
     return Check(area, name, "refused", PROBES, _refused(calls, STOPPED | (fine or set())), FILTER, is_required)
 
 
-def _refused(calls: tuple[str, ...], stopped: set[str]) -> Judge:
-    """A kernel in user space may grant what it likes: it is not the machine's kernel that takes the call."""
+def _refused(calls: tuple[str, ...], stopped: set[str]) -> Interpret:
+    """Ok when every call was stopped, or when gVisor's kernel handled it: then it never reached the host's kernel."""
 
-    def judge(answers: Sequence[Answer], host: Host) -> Reading:
+    def interpret(answers: Sequence[Answer], host: Host) -> Reading:
         [answer] = answers
         if not isinstance(answer.value, dict):
-            return Reading(answer.told, ok=False)
-        told = {call: cast(dict[str, str], answer.value)[call] for call in calls}
-        if all(each in stopped for each in told.values()):
-            return Reading(", ".join(dict.fromkeys(told.values())), ok=True)
-        taken = {call: each for call, each in told.items() if each not in stopped}
+            return Reading(answer.summary, ok=False)
+        results = {call: cast(dict[str, str], answer.value)[call] for call in calls}
+        if all(each in stopped for each in results.values()):
+            return Reading(", ".join(dict.fromkeys(results.values())), ok=True)
+        taken = {call: each for call, each in results.items() if each not in stopped}
         if host.has_own_kernel:
-            return Reading(f"by gVisor's kernel: {_grouped(taken)}", ok=True)
+            return Reading(f"handled by gVisor: {_grouped(taken)}", ok=True)
         return Reading(_grouped(taken), ok=False)
 
-    return judge
+    return interpret
 
 
-def _grouped(told: dict[str, str]) -> str:
-    """Each outcome once, with the calls that had it."""
-    groups = {each: [call for call, other in told.items() if other == each] for each in told.values()}
+def _grouped(results: dict[str, str]) -> str:
+    """Each distinct result with the calls that had it."""
+    groups = {each: [call for call, other in results.items() if other == each] for each in results.values()}
     return "; ".join(f"{each}: {', '.join(group)}" for each, group in groups.items())
