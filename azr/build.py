@@ -18,10 +18,9 @@ from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
+from sandbox import DockerExecutor, JailExecutor
 from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.audit.worker_logs import RunAudit
-from sandbox.docker.executor import DockerExecutor
-from sandbox.jail.executor import JailExecutor
 from sandbox.types import Executor
 
 

@@ -36,7 +36,7 @@ from sandbox import (
 from sandbox.bench import guests
 from sandbox.docker import image
 from sandbox.docker.engine import connect
-from sandbox.docker.executor import OWNER_LABEL
+from sandbox.docker.backend import OWNER_LABEL
 from sandbox.doctor.attacks import CASES
 from sandbox.doctor.attacks.cases import FORGED, REACHED, Case
 from sandbox.host.container import SCRATCH, owner

@@ -95,7 +95,7 @@ def _memory(pid: int) -> Memory | None:
 
 
 def _containers() -> list[object]:
-    from sandbox.docker.executor import OWNER_LABEL, owner
+    from sandbox.docker.backend import OWNER_LABEL, owner
 
     client = connect()
     label = f"{OWNER_LABEL}={owner()}"

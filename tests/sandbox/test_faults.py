@@ -25,15 +25,15 @@ from pathlib import Path
 
 import pytest
 
+import sandbox.docker.backend
 import sandbox.docker.engine
-import sandbox.docker.executor
 from sandbox import DockerExecutor, EngineUnavailable, Execution, Job, Limits, Status
 from sandbox.docker import image
+from sandbox.docker.backend import OWNER_LABEL
 from sandbox.docker.engine import connect
-from sandbox.docker.executor import OWNER_LABEL
 from sandbox.doctor.attacks import CASES
 from sandbox.doctor.attacks.cases import Case
-from sandbox.host import pool
+from sandbox.host import conversation, pool
 from sandbox.host.container import SCRATCH
 from sandbox.jail import cgroup
 from tests import soak
@@ -124,8 +124,8 @@ def test_an_engine_that_stays_away_is_told_and_the_next_start_works(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bounds of a second for what else would take a minute."""
     monkeypatch.setattr(sandbox.docker.engine, "ANSWER_S", 1)
-    monkeypatch.setattr(sandbox.docker.executor, "ANSWER_S", 1)
-    monkeypatch.setattr(pool, "GRACE_S", 0.5)
+    monkeypatch.setattr(sandbox.docker.backend, "ANSWER_S", 1)
+    monkeypatch.setattr(conversation, "GRACE_S", 0.5)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -146,7 +146,7 @@ def test_an_engine_that_stays_silent_is_told(engine: OwnEngine, monkeypatch: pyt
         engine.send(signal.SIGSTOP)
 
     try:
-        with pytest.raises(EngineUnavailable, match=rf"{ABSENCE}(.|\n)*takes connections, but does not answer"):
+        with pytest.raises(EngineUnavailable, match=rf"{ABSENCE}(.|\n)*accepts connections but does not answer"):
             disturbed(silence)
     finally:
         engine.send(signal.SIGCONT)
@@ -161,7 +161,7 @@ def test_a_socket_that_nobody_serves_is_told(
     with closing(socket.socket(socket.AF_UNIX)) as half_open:
         half_open.bind(str(path))
         half_open.listen()
-        with pytest.raises(EngineUnavailable, match="takes connections, but does not answer"):
+        with pytest.raises(EngineUnavailable, match="accepts connections but does not answer"):
             connect()
     gc.collect()
 
@@ -224,7 +224,7 @@ def kill_supervisors(mark: str, is_over: threading.Event) -> None:
 @pytest.mark.parametrize("backend", ["docker", "jail"])
 def test_a_short_soak_loses_and_leaks_nothing(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """`python -m tests.soak` is the long one; containers are replaced on the way here as well."""
-    monkeypatch.setattr(pool, "RECYCLE_AFTER", 60)
+    monkeypatch.setattr(conversation, "RECYCLE_AFTER", 60)
     assert soak.main(["--runs", "200", "--batch", "100", "--hostile", "0.05", "--backend", backend]) == 0
 
 
@@ -233,7 +233,7 @@ def test_a_short_soak_loses_and_leaks_nothing(backend: str, monkeypatch: pytest.
 TRAINER = """
 import asyncio, sys
 from sandbox import DockerExecutor, JailExecutor, Job, Limits
-from sandbox.container import owner
+from sandbox.host.container import owner
 
 async def main(backend, nap_s, count):
     program = f"import time\\ndef f(x):\\n time.sleep({nap_s})\\n return x"
