@@ -13,14 +13,12 @@ from sandbox import DockerExecutor, EngineUnavailable, JailExecutor
 from sandbox.host.container import is_orphan, owner
 
 ON_ANOTHER_SYSTEM = """
-import os, sys
-sys.platform = "win32"
+import asyncio, ctypes, importlib.util, os, subprocess, sys, sysconfig, tempfile
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "pty", "syslog"):
     sys.modules[name] = None
 for name in ("fork", "geteuid", "getuid", "memfd_create", "setsid", "sched_setaffinity", "O_DIRECTORY", "MFD_CLOEXEC"):
     if hasattr(os, name):
         delattr(os, name)
-import ctypes
 def cdll(name, **options): raise TypeError("CDLL(None) exists on Unix only")
 ctypes.CDLL = cdll
 import sandbox
