@@ -158,7 +158,7 @@ def test_the_root_is_unpacked_once_and_named_by_its_content(unpacked: Path) -> N
 
 
 def test_a_changed_file_is_not_used(unpacked: Path) -> None:
-    place = rootfs.ensure(unpacked).path / "usr/local/lib/guest/sandbox/types.py"
+    place = rootfs.ensure(unpacked).path / "usr/local/lib/guest/sandbox/shared/values.py"
     content = place.read_bytes()
     try:
         place.write_bytes(content + b"\n")
