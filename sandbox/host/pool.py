@@ -141,9 +141,9 @@ class Pool:
             except EngineUnavailable as error:
                 if self._waiting and now() > self._absent_since + ABSENCE_S:
                     raise EngineUnavailable(
-                        f"The engine went away in the middle of the work, with all its containers, and did not come back within "
-                        f"{ABSENCE_S:.0f} s. Programs that were running got no result. Start the engine, then continue "
-                        f"(azr train: --resume). {error}"
+                        "The engine went away in the middle of the work, with all its containers, and did not come "
+                        f"back within {ABSENCE_S:.0f} s. Programs that were running got no result. Start the engine, "
+                        f"then continue (azr train: --resume). {error}"
                     ) from error
             await asyncio.sleep(CHECK_EVERY_S)
 
