@@ -16,8 +16,7 @@ from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
-from sandbox.docker.executor import DockerExecutor
-from sandbox.jail.executor import JailExecutor
+from sandbox import DockerExecutor, JailExecutor
 from sandbox.types import Executor
 
 

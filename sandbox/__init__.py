@@ -1,9 +1,9 @@
-"""Runs untrusted Python in isolation and says what became of it. Imports nothing of `azr`; README.md is the way in."""
+"""Runs untrusted Python in isolation and reports what it did. Imports nothing of `azr`; start with README.md."""
 
-from sandbox.docker.executor import DockerExecutor
+from sandbox.docker.backend import DockerExecutor
 from sandbox.host.blocking import Blocking
 from sandbox.host.container import ContainerLimits
-from sandbox.jail.executor import JailExecutor
+from sandbox.jail.backend import JailExecutor
 from sandbox.shared.values import (
     Arguments,
     NotAValue,

@@ -1,7 +1,7 @@
-"""Has a Docker engine answer before the sandbox is used: `python -m scripts.ensure_engine [--under FOLDER]`.
+"""Makes sure that a Docker engine answers: `python -m scripts.ensure_engine [--under FOLDER]`.
 
-Takes the engine that is there. Where none is, root on Debian or Ubuntu gets one: docker.io is installed, dockerd is
-started and left running, each said aloud. Guests use no network, so an engine without one will do.
+Uses the engine that is running. If none is, and the user is root on Debian or Ubuntu, it installs docker.io, starts
+dockerd and leaves it running, and prints each step. Guests use no network, so an engine without one is enough.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ WAIT_S = 60
 NO_NETWORK = ("--iptables=false", "--ip6tables=false", "--bridge=none")
 VFS = ("--storage-driver=vfs",)
 VARIANTS: tuple[tuple[str, ...], ...] = ((), NO_NETWORK, VFS, (*NO_NETWORK, *VFS))
-"""Options tried one after the other: kernels without iptables or overlayfs are common in containers and small VMs."""
+"""Options to try in this order: kernels without iptables or overlayfs are common in containers and small VMs."""
 LOG_LINES = 8
 RUNSC_ARGUMENTS = ("--platform=ptrace", "--ignore-cgroups", "--network=none", "--oci-seccomp")
-"""gVisor that runs everywhere: no KVM, no delegated groups. It applies our filter only when told to."""
+"""gVisor without KVM and delegated groups; it applies our filter only with --oci-seccomp."""
 PID_FILES = {"dockerd": "docker.pid", "containerd": "docker/containerd/containerd.pid"}
 
 
@@ -231,7 +231,7 @@ def _search_path() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when an engine answers; 1 with the reason on stderr."""
     parser = argparse.ArgumentParser(prog="ensure_engine", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--under", type=Path, help="run an engine of one's own in this folder")
+    parser.add_argument("--under", type=Path, help="run a separate engine in this folder")
     under: Path | None = parser.parse_args(arguments).under
     try:
         if under is None:

@@ -1,8 +1,8 @@
-"""Many runs in a row, good and hostile, and what is left of them; by hand: `python -m tests.soak --runs 100000`.
+"""Runs many good and hostile programs and checks for leaks. For a long run: `python -m tests.soak --runs 100000`.
 
-Good programs' values are compared with what is expected. What could leak is counted after the first batch, after the
-last, and once the executor has closed. Exit code 1: a run lost, a wrong value, an attack that got what it wanted, or
-growth beyond `BOUNDS`.
+The values of good programs are compared with the expected ones. Resources that could leak are counted after the first
+batch, after the last batch, and after the executor has closed. Exit code 1 means that a run was lost, a value was
+wrong, an attack succeeded, or a resource grew beyond `BOUNDS`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
+from typing import Any, cast
+
+import docker
+from docker.models.containers import Container
 
 from sandbox import (
     DockerExecutor,
@@ -34,13 +38,13 @@ from sandbox import (
     Status,
 )
 from sandbox.docker import image
+from sandbox.docker.backend import OWNER_LABEL
 from sandbox.docker.engine import connect
-from sandbox.docker.executor import OWNER_LABEL
 from sandbox.doctor.attacks import CASES
 from sandbox.doctor.attacks.cases import FORGED, REACHED, Case
 from sandbox.host.container import SCRATCH, owner
+from sandbox.host.image_files import ENTRYPOINT
 from sandbox.jail import cgroup
-from tests.sandbox import supervisors as supervisors_of
 
 GOOD: tuple[tuple[str, str, str], ...] = (
     ("def f(x):\n    return x + 1", "41", "42"),
@@ -68,7 +72,7 @@ SDK_CONNECTIONS = 50
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What the sandbox takes up; each field may grow by its bound."""
+    """The resources that the sandbox uses; each may grow by its bound."""
 
     host_descriptors: int
     host_rss_mib: int
@@ -82,7 +86,7 @@ class Footprint:
     processes_inside: int
     files_in_scratch: int
     entries_in_tmp: int
-    """Of the host; others write there too."""
+    """Of the host; other processes write there too."""
 
 
 BOUNDS = Footprint(
@@ -102,7 +106,7 @@ BOUNDS = Footprint(
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the runs so far."""
+    """The results so far."""
 
     started: float = field(default_factory=time.monotonic)
     asked: int = 0
@@ -123,7 +127,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One job, and how its execution is judged: the reason why it is wrong, or nothing."""
+    """One job, and a function that says what is wrong with its execution; empty if nothing is."""
 
     job: Job
     is_hostile: bool
@@ -132,7 +136,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run."""
+    """How much to run."""
 
     runs: int
     batch: int
@@ -141,10 +145,10 @@ class Plan:
 
 
 async def soak(executor: Executor, plan: Plan, tally: Tally, rng: random.Random) -> None:
-    """Run them all, in batches.
+    """Run all of the plan, in batches.
 
     Raises:
-        SandboxError: the sandbox did not survive them.
+        SandboxError: the sandbox failed.
     """
     shown = time.monotonic()
     while tally.asked < plan.runs:
@@ -188,13 +192,13 @@ def count(tally: Tally, run: Run, execution: Execution) -> None:
 
 
 def footprint(supervisors: Sequence[int]) -> Footprint:
-    """Now; everything that Python itself would still collect is collected first."""
+    """The current resources, after Python has collected its garbage."""
     gc.collect()
     return Footprint(
         host_descriptors=descriptors(os.getpid()),
         host_rss_mib=rss_mib(os.getpid()),
         host_threads=threading.active_count(),
-        host_children=sum(parent == os.getpid() for parent in parents()),
+        host_children=sum(parent == os.getpid() for _, parent in processes()),
         containers=len(own_containers()),
         control_groups=len(own_groups()),
         supervisor_rss_mib=max(map(rss_mib, supervisors), default=0),
@@ -206,14 +210,31 @@ def footprint(supervisors: Sequence[int]) -> Footprint:
 
 
 async def settled(executor: Executor) -> tuple[list[int], Footprint]:
-    """The supervisors that are there and the footprint; once more where one ends meanwhile: the next is made for the
-    next job only."""
+    """The running supervisors and the footprint; measured again if a supervisor ends meanwhile."""
     while True:
-        supervisors = [number for number in supervisors_of.pids(executor) if Path(f"/proc/{number}/root/tmp").exists()]
+        supervisors = [number for number in supervisors_of(executor) if Path(f"/proc/{number}/root/tmp").exists()]
         try:
             return supervisors, footprint(supervisors)
         except FileNotFoundError:
             await asyncio.sleep(0.1)
+
+
+def supervisors_of(executor: Executor) -> list[int]:
+    """The supervisors of this process's guests, as the host numbers them."""
+    if executor.isolation.backend == "docker":
+        with closing(connect()) as client:
+            return [int(cast(Any, one).attrs["State"]["Pid"]) for one in containers_of_this_process(client)]
+    children: dict[int, list[int]] = {}
+    for number, parent in processes():
+        children.setdefault(parent, []).append(number)
+    found, waiting = list[int](), list(children.get(os.getpid(), ()))
+    while waiting:
+        number = waiting.pop()
+        if is_supervisor(number):
+            found.append(number)
+        else:
+            waiting += children.get(number, ())
+    return found
 
 
 def descriptors(process: int) -> int:
@@ -224,26 +245,23 @@ def rss_mib(process: int) -> int:
     return round(int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / MIB)
 
 
-def parents() -> Iterator[int]:
+def processes() -> Iterator[tuple[int, int]]:
+    """Every process of the host and its parent."""
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            yield int(path.read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
+        with suppress(OSError):
+            yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
 
 
 def processes_beside(supervisor: int) -> int:
-    """All that share its process numbers, itself included; what waits to be reaped counts too."""
+    """Processes in its namespace, including itself and processes that were not reaped."""
     inside = Path(f"/proc/{supervisor}/ns/pid").stat().st_ino
     return sum(space == inside for space in process_spaces())
 
 
 def process_spaces() -> Iterator[int]:
     for path in Path("/proc").glob("[0-9]*/ns/pid"):
-        try:
+        with suppress(OSError):
             yield path.stat().st_ino
-        except OSError:
-            continue
 
 
 def files_in_scratch(supervisor: int) -> int:
@@ -257,9 +275,11 @@ def own_containers() -> list[str]:
     except EngineUnavailable:  # a host with jails only
         return []
     with closing(client):
-        label = f"{OWNER_LABEL}={owner()}"
-        found = client.containers.list(all=True, filters={"label": label}, ignore_removed=True)
-        return [str(container.id) for container in found]
+        return [str(container.id) for container in containers_of_this_process(client)]
+
+
+def containers_of_this_process(client: docker.DockerClient) -> list[Container]:
+    return client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={owner()}"}, ignore_removed=True)
 
 
 def own_groups() -> list[Path]:
@@ -271,7 +291,7 @@ def own_groups() -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The footprint after the first batch, after the last, and what is there when the executor has closed."""
+    """The footprint after the first and after the last batch, and what was left when the executor had closed."""
 
     before: Footprint
     after: Footprint
@@ -290,7 +310,7 @@ class Measured:
 
 
 async def measured(executor: Executor, plan: Plan, tally: Tally, rng: random.Random) -> Measured:
-    """The soak, with a look at what it takes up."""
+    """Run the soak and measure its resources."""
     at_first, own_at_first = descriptors(os.getpid()), belongings()
     async with executor:
         await soak(executor, Plan(min(plan.batch, plan.runs), plan.batch, plan.hostile), tally, rng)
@@ -313,13 +333,14 @@ def belongings() -> set[str]:
 
 def is_supervisor(number: int) -> bool:
     try:
-        return supervisors_of.JAILED in Path(f"/proc/{number}/cmdline").read_bytes()
+        words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
+    return b"python" in words[0] and ENTRYPOINT[-1].encode() in words
 
 
 def report(tally: Tally, seen: Measured) -> int:
-    """Print it; 1 when anything is not as it should be."""
+    """Print the results and return the exit code."""
     print(f"{tally.line()}, {tally.denied} ended for a denied system call")
     for name, statuses in (("good", tally.good), ("hostile", tally.hostile)):
         print(f"{name}: " + ", ".join(f"{status} {number}" for status, number in sorted(statuses.items())))
@@ -335,10 +356,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="soak", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=500)
-    parser.add_argument("--hostile", type=float, default=0.02, help="share of hostile programs")
+    parser.add_argument("--hostile", type=float, default=0.02, help="share of hostile programs, 0 to 1")
     parser.add_argument("--backend", choices=["docker", "jail"], default="docker")
-    parser.add_argument("--runtime", help="of Docker, e.g. runsc")
-    parser.add_argument("--workers", type=int, default=1, help="for each of the two seed slots")
+    parser.add_argument("--runtime", help="runtime of the Docker engine, e.g. runsc")
+    parser.add_argument("--workers", type=int, default=1, help="guests per seed slot")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
     tally, rng = Tally(), random.Random(asked.seed)

@@ -1,5 +1,5 @@
-"""Finding the Docker engine, and telling whether it is still there; the SDK is imported here, so that `import sandbox`
-stays light."""
+"""Connects to the Docker engine and checks that it answers. The SDK is imported inside the functions, so that
+`import sandbox` stays light."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ if TYPE_CHECKING:
     import docker
 
 ANSWER_S = 20
-"""Longest that an engine takes to say that it is there, on a machine with much else to do."""
+"""Longest time that an engine on a busy machine takes to answer a ping."""
 WORK_S = 120
-"""Longest that it takes for anything."""
+"""Longest time that it takes for anything else."""
 HOW_TO_START = (
-    "No Docker engine answers. Start one (`systemctl start docker`, or `dockerd` by hand as root), "
-    "and see that this user may use its socket; DOCKER_HOST names another engine."
+    "No Docker engine answers. Start one (`systemctl start docker`, or run `dockerd` as root) and make sure that this "
+    "user may use its socket, or set DOCKER_HOST to another engine."
 )
 HOW_TO_WAKE = (
-    "The Docker engine takes connections, but does not answer. Restart it (`systemctl restart docker`), or name "
-    "another engine in DOCKER_HOST."
+    "The Docker engine accepts connections but does not answer. Restart it (`systemctl restart docker`), or set "
+    "DOCKER_HOST to another engine."
 )
 
 
 def connect(timeout_s: int = WORK_S) -> docker.DockerClient:
-    """A client of the engine that the environment names.
+    """A client of the engine that DOCKER_HOST names, or of this machine's engine.
 
     Args:
-        timeout_s: how long any later call may take.
+        timeout_s: how long each later call may take.
 
     Raises:
-        EngineUnavailable: none answers.
+        EngineUnavailable: no engine answers.
     """
     import docker
     from docker.errors import DockerException
@@ -52,7 +52,7 @@ def connect(timeout_s: int = WORK_S) -> docker.DockerClient:
 
 
 def check(client: docker.DockerClient) -> None:
-    """See that the engine is there.
+    """Check that the engine answers.
 
     Raises:
         EngineUnavailable: it does not answer.
@@ -67,7 +67,7 @@ def check(client: docker.DockerClient) -> None:
 
 @contextlib.contextmanager
 def translated(what_failed: str) -> Generator[None]:
-    """Errors of the SDK become ours: EngineUnavailable where nobody answered, else SandboxError."""
+    """Turn errors of the SDK into ours: EngineUnavailable if the engine did not answer, else SandboxError."""
     from docker.errors import DockerException, ImageNotFound
 
     try:

@@ -1,4 +1,4 @@
-"""The sandbox for programs that are not asynchronous: any executor, run from a thread of its own."""
+"""The sandbox for programs that do not use asyncio: any executor, run by a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Blocking:
-    """An executor whose `run` waits; calls from several threads are served at once::
+    """An executor whose `run` blocks; several threads may call it at once::
 
     with Blocking(DockerExecutor(image.ensure())) as sandbox:
         [execution] = sandbox.run([Job(program="def f(x): return x + 1", inputs=("1",))])

@@ -1,31 +1,33 @@
-"""What both backends put around a guest: limits, a name for its owner, and how the two seed slots differ."""
+"""What both backends give a guest: its limits, its user, its environment, and a label that names the owning process."""
 
 from __future__ import annotations
 
 import os
+import platform
 import secrets
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.types import Job, SandboxError
+from sandbox.types import EngineUnavailable, Job, SandboxError
 
 SEEDS = {0: "20250506", 1: "1"}
 ZONES = {0: "AAA12", 1: "BBB-14"}
-"""26 hours apart, so that the local date differs at every moment."""
+"""26 hours apart, so that the local date always differs."""
 SCRATCH = {0: "/tmp", 1: "/var/tmp"}
-"""The only folder that a program may write, its TMPDIR, HOME and working directory."""
+"""The only folder that a program may write to; also its TMPDIR, HOME and working directory."""
 CLOCK_SHIFTS_S = {0: 0, 1: 400 * 86_400 + 12_345}
-"""How far ahead the wall clock of a slot is, for programs that read the date (`guest/clock.py`)."""
+"""How far the wall clock of a slot is ahead, to expose programs that read the date (`guest/clock.py`)."""
 FIRST_USER, NUM_USERS = 60578, 600
-"""User ids that no distribution gives away. Each guest has one of its own, because the kernel counts a user's
-processes over all containers."""
+"""User ids that no distribution assigns. Each guest has its own, because the kernel counts a user's processes over all
+containers."""
 OVERHEAD_MIB = 96
 OVERHEAD_PIDS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerLimits:
-    """What one container or jail may use, whatever its jobs ask for."""
+    """What one container or jail may use in total, whatever limits its jobs have."""
 
     memory_mib: int = 512
     processes: int = 64
@@ -34,7 +36,7 @@ class ContainerLimits:
 
 
 class Users:
-    """User ids, one after the other from a random start, so that two executors hardly ever share one."""
+    """Hands out user ids in sequence from a random start, so that two executors rarely share one."""
 
     def __init__(self) -> None:
         self._next = secrets.randbelow(NUM_USERS)
@@ -44,35 +46,49 @@ class Users:
         return FIRST_USER + self._next % NUM_USERS
 
 
+def check_host() -> None:
+    """Check that this operating system can run guests.
+
+    Raises:
+        EngineUnavailable: it is not Linux.
+    """
+    if sys.platform != "linux":
+        raise EngineUnavailable(
+            f"Sandboxes need Linux and this is {platform.system()}: here you can read, view and audit finished runs, "
+            "but to run programs use a Linux machine, a virtual machine or, on Windows, WSL2."
+        )
+
+
 def environment(slot: int) -> dict[str, str]:
-    """What the guest of a slot finds in its environment, beside the image's own variables."""
+    """Environment variables of a slot's guest, beside those that every guest has (`image_files.ENVIRONMENT`)."""
     scratch = SCRATCH[slot]
     differing = {"PYTHONHASHSEED": SEEDS[slot], "TZ": ZONES[slot], "HOME": scratch, "TMPDIR": scratch}
     return {**differing, "SANDBOX_CLOCK_SHIFT_S": str(CLOCK_SHIFTS_S[slot])}
 
 
 def check_fits(job: Job, limits: ContainerLimits) -> None:
-    """See that the job asks for no more than its container has.
+    """Check that the job's limits leave room for the supervisor inside the container's limits.
 
     Raises:
-        SandboxError: it does.
+        SandboxError: they do not.
     """
-    fits = (
-        job.limits.memory_mib + OVERHEAD_MIB <= limits.memory_mib
-        and job.limits.processes + OVERHEAD_PIDS <= limits.processes
-        and job.seed_slot in SEEDS
-    )
-    if not fits:
-        raise SandboxError(f"{job.limits}, slot {job.seed_slot}: more than the containers have ({limits})")
+    if job.seed_slot not in SEEDS:
+        raise SandboxError(f"A job has seed slot {job.seed_slot}; the slots are {', '.join(map(str, SEEDS))}.")
+    memory_mib, processes = limits.memory_mib - OVERHEAD_MIB, limits.processes - OVERHEAD_PIDS
+    if job.limits.memory_mib > memory_mib or job.limits.processes > processes:
+        raise SandboxError(
+            f"A job asks for {job.limits.memory_mib} MiB and {job.limits.processes} processes; a container allows its "
+            f"programs {memory_mib} MiB and {processes} processes. Lower the job's limits or raise ContainerLimits."
+        )
 
 
 def owner() -> str:
-    """This process, named so that only a process of the same boot and pid namespace is compared with it."""
+    """A label for this process, unique to this boot and process namespace."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     return f"{boot}:{os.stat('/proc/self/ns/pid').st_ino}:{os.getpid()}"  # noqa: PTH116  # pathlib has no better word
 
 
 def is_orphan(label: str) -> bool:
-    """True when the label names a process of this boot and namespace that is gone; False where that cannot be told."""
+    """True if the label names a process of this boot and namespace that has ended; False if that is unknown."""
     boot, namespace, _ = owner().split(":")
     return label.startswith(f"{boot}:{namespace}:") and not Path("/proc", label.rpartition(":")[2]).exists()

@@ -1,14 +1,16 @@
-"""Turns what came out of a fork into results. The lines come from a hostile process: each text must be canonical."""
+"""From a guest's bytes to results. A hostile process wrote them: only canonical text counts as a value."""
 
 from __future__ import annotations
 
+import functools
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
 
-from sandbox.host.remembering import remembers_short_texts
 from sandbox.shared import wire
 from sandbox.shared.values import NotAValue, NotCanonical, arguments_text, decode, decode_arguments, encode, same_text
-from sandbox.shared.wire import Exit, RequestHeader, Stop
+from sandbox.shared.wire import Stop
 from sandbox.types import Job, Limits, RunResult, Status
 
 KINDS = {
@@ -20,15 +22,33 @@ KINDS = {
     wire.FORBIDDEN: Status.FORBIDDEN,
 }
 
+P = ParamSpec("P")
+R = TypeVar("R")
+TEXTS_KEPT = 4096
+LONGEST_KEPT = 1024
+"""Characters; a cache holds a few megabytes at most."""
+
+
+def remembers_short_texts(function: Callable[P, R]) -> Callable[P, R]:
+    """Cache a function whose first argument is a text: short texts recur, long ones would only fill the memory."""
+    remembering = functools.lru_cache(maxsize=TEXTS_KEPT)(function)
+
+    @functools.wraps(function)
+    def cached(*arguments: P.args, **named: P.kwargs) -> R:
+        is_short = len(str(arguments[0])) <= LONGEST_KEPT
+        return remembering(*arguments, **named) if is_short else function(*arguments, **named)
+
+    return cached
+
 
 @dataclass(frozen=True, slots=True)
-class Handed:
-    """What one fork handed over, and how it ended."""
+class Reply:
+    """What came back for one request: the lines that its process wrote, and what the supervisor measured."""
 
     status: Status
-    """Of the fork as a whole: ok when every line that was wanted is there."""
+    """Ok if every expected line is there."""
     texts: tuple[str, ...]
-    """The lines before the first failure; not checked yet."""
+    """The lines before the first failure, not yet checked."""
     error: str
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -41,25 +61,25 @@ class Handed:
         return self.status is Status.OK
 
 
-def stopped(status: Status, why: str) -> Handed:
-    """A fork that gave nothing."""
-    return Handed(status, (), why)
+def failed(status: Status, why: str) -> Reply:
+    """A reply without values."""
+    return Reply(status, (), why)
 
 
-def handed(request: RequestHeader, nonce: bytes, ending: Exit, data: bytes, *, wanted: int) -> Handed:
-    """The verdict on one fork that was to hand over `wanted` lines.
+def read_reply(header: wire.RequestHeader, nonce: bytes, ending: wire.Exit, data: bytes, *, num_lines: int) -> Reply:
+    """The reply to a request from the bytes that followed its header.
 
     Raises:
-        BrokenFrame: the fork was never confined; nothing ran.
+        BrokenFrame: the process could not be confined, so it ran nothing.
     """
     if ending.exit_code == wire.BROKEN_EXIT and not data:
-        raise wire.BrokenFrame("a fork could not be confined")
-    status, texts, error = _lines(nonce, data, wanted, ending)
-    if (limit := _limit_passed(request, ending)) is not None:
+        raise wire.BrokenFrame("a process of the guest could not be confined")
+    status, texts, error = _lines(nonce, data, num_lines, ending)
+    if (limit := _limit_passed(header, ending)) is not None:
         status, error = limit, f"{limit} limit passed"
     elif status is Status.ERROR and ending.signal:
         status, error = _signalled(ending)
-    return Handed(
+    return Reply(
         status,
         tuple(texts),
         error[: wire.MAX_ERROR_CHARS],
@@ -71,10 +91,10 @@ def handed(request: RequestHeader, nonce: bytes, ending: Exit, data: bytes, *, w
     )
 
 
-def _lines(nonce: bytes, data: bytes, wanted: int, ending: Exit) -> tuple[Status, list[str], str]:
+def _lines(nonce: bytes, data: bytes, num_lines: int, ending: wire.Exit) -> tuple[Status, list[str], str]:
     lines = data.split(b"\n")[:-1]
     if any(not line.startswith(nonce) for line in lines):
-        return Status.ERROR, [], "something else than values came through the result pipe"
+        return Status.ERROR, [], "the program wrote something other than values to the result pipe"
     place = len(nonce)
     texts: list[str] = []
     for line in lines:
@@ -82,43 +102,43 @@ def _lines(nonce: bytes, data: bytes, wanted: int, ending: Exit) -> tuple[Status
         if kind != wire.VALUE:
             return KINDS.get(kind, Status.ERROR), texts, text
         texts.append(text)
-    if len(texts) == wanted:
+    if len(texts) == num_lines:
         return Status.OK, texts, ""
     return Status.ERROR, texts, f"the program ended without handing over a value (exit code {ending.exit_code})"
 
 
-def _limit_passed(request: RequestHeader, ending: Exit) -> Status | None:
+def _limit_passed(header: wire.RequestHeader, ending: wire.Exit) -> Status | None:
     if ending.stop == Stop.OUTPUT:
         return Status.OUTPUT_LIMIT
-    is_slow = ending.cpu_us > request.cpu_ms * 1000 * (request.inputs or 1) or ending.signal == signal.SIGXCPU
+    is_slow = ending.cpu_us > header.cpu_ms * 1000 * (header.inputs or 1) or ending.signal == signal.SIGXCPU
     return Status.TIMEOUT if ending.stop == Stop.TIMEOUT or is_slow else None
 
 
-def _signalled(ending: Exit) -> tuple[Status, str]:
+def _signalled(ending: wire.Exit) -> tuple[Status, str]:
     if ending.was_oom:
         return Status.MEMORY, "the container ran out of memory"
     if ending.signal == signal.SIGSYS:
-        return Status.KILLED, "ended by the kernel for a system call that is denied"
+        return Status.KILLED, "ended by the kernel for a denied system call"
     return Status.KILLED, f"ended by signal {ending.signal}"
 
 
-def called(job: Job, inputs: tuple[str, ...], ran: Handed) -> list[RunResult]:
-    """The results of one fork that called the program on these canonical inputs, in their order."""
-    failing = len(inputs) if ran.ok else min(len(ran.texts) // wire.CALLS, len(inputs) - 1)
+def results_of_call(job: Job, inputs: tuple[str, ...], reply: Reply) -> list[RunResult]:
+    """The results of one process that called the program on these canonical inputs, in the order of the inputs."""
+    failing = len(inputs) if reply.ok else min(len(reply.texts) // wire.CALLS, len(inputs) - 1)
     results: list[RunResult] = []
     for index, text in enumerate(inputs):
         if index < failing:
-            values = ran.texts[index * wire.CALLS : (index + 1) * wire.CALLS]
+            values = reply.texts[index * wire.CALLS : (index + 1) * wire.CALLS]
             results.append(_result(text, values, job.limits))
         else:
-            why = ran.error if index == failing else "not run: an input before it failed"
-            results.append(RunResult(ran.status, text, "", why))
+            why = reply.error if index == failing else "not run: an earlier input failed"
+            results.append(RunResult(reply.status, text, "", why))
     return results
 
 
 def _result(text: str, values: tuple[str, ...], limits: Limits) -> RunResult:
     if not all(_is_canonical(value, limits.output_bytes) for value in set(values)):
-        return RunResult(Status.NOT_A_VALUE, text, "", "the text handed over is not canonical")
+        return RunResult(Status.NOT_A_VALUE, text, "", "the text of the value is not canonical")
     return RunResult(Status.OK, text, values[0], "", is_repeatable=_agree(values))
 
 
@@ -131,10 +151,10 @@ def _is_canonical(text: str, max_bytes: int) -> bool:
 
 
 def canonical_arguments(text: str, max_bytes: int) -> str:
-    """The canonical form of an argument list that is written out.
+    """The canonical form of an argument list that is written out as values.
 
     Raises:
-        NotCanonical, NotAValue: it is not; only evaluating it could tell.
+        NotCanonical, NotAValue: it is not; it must be evaluated.
     """
     return arguments_text(decode_arguments(text, max_chars=max_bytes), max_bytes)
 

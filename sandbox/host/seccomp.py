@@ -1,8 +1,8 @@
 """The system calls that programs may make: one allow-list for both backends. Read `ALLOWED`, then `TRIPWIRES`.
 
-What is not listed fails with EPERM, so that a library which only tries goes on. What no honest function ever asks for
-ends its process instead (SIGSYS): the supervisor counts those. Docker gets the list as a JSON profile, bubblewrap as a
-BPF program (`sandbox.jail.bpf`); both come from `rules`.
+A call that is not listed fails with EPERM, so that a library that only tries it can continue. A call that an honest
+program never makes ends its process with SIGSYS, and the supervisor counts it. Docker gets the list as a JSON profile,
+bubblewrap as a BPF program (`sandbox.jail.bpf`); both come from `rules`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ALLOWED = {
     "kinship": "getpgid getpgrp getsid",
     "measures": "clock_gettime times getrusage getpriority sched_getaffinity sysinfo uname",
 }
-"""Reason: calls. A test takes each away and sees a witness program, or the start of the guest, fail."""
+"""Reason: calls. A test removes each call and checks that a program that uses it, or the guest's start, fails."""
 
 ALTERNATIVES = {
     "newfstatat": "stat lstat fstat statx",
@@ -50,10 +50,10 @@ ALTERNATIVES = {
     "vfork": "fork",
     "dup2": "dup",
 }
-"""Names by which another C library, kernel or processor does what an allowed call does."""
+"""Call: other calls that do the same on another C library, kernel or processor."""
 
 CONTAINER_START = "sigaltstack fstatfs"
-"""What runc itself calls between the filter and the guest."""
+"""Calls that runc makes between installing the filter and starting the guest."""
 
 TRIPWIRES = {
     "file systems": "mount umount2 pivot_root chroot fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr",
@@ -66,15 +66,15 @@ TRIPWIRES = {
     "the machine": "reboot swapon swapoff sethostname setdomainname settimeofday clock_settime adjtimex clock_adjtime "
     "syslog acct quotactl iopl ioperm vhangup",
 }
-"""Reason: calls that end the process. Nothing here is made by CPython's library unless a program asks for just that."""
+"""Reason: calls that end the process. CPython's library makes them only if a program asks for exactly that."""
 
 MISSING = "clone3 openat2"
-"""Said not to exist (ENOSYS): the C library then asks in the older way, whose arguments a filter can see."""
+"""Fail with ENOSYS: the C library then uses the older call, whose arguments a filter can check."""
 NOT_SUPPORTED = "listxattr"
-"""Said not to be supported by the file system: `shutil` takes that from no other error."""
+"""Fails with ENOTSUP, the only error that `shutil` accepts as `not supported by this file system`."""
 
 CLONE_NEW = {"NEWNS": 17, "NEWCGROUP": 25, "NEWUTS": 26, "NEWIPC": 27, "NEWUSER": 28, "NEWPID": 29, "NEWNET": 30}
-"""Bits of the flags of `clone` that make namespaces."""
+"""Bits in the flags of `clone` that make namespaces."""
 IOCTLS = {"TCGETS": 0x5401, "TIOCGWINSZ": 0x5413, "FIONBIO": 0x5421, "FIONCLEX": 0x5450, "FIOCLEX": 0x5451}
 TERMINAL_INJECTION = {"TIOCSTI": 0x5412, "TIOCLINUX": 0x541C}
 PR_SET_DUMPABLE, PR_CAPBSET_DROP = 4, 24
@@ -91,11 +91,11 @@ class Action(StrEnum):
     REFUSE = "SCMP_ACT_ERRNO"
     KILL = "SCMP_ACT_KILL_PROCESS"
     KILL_THREAD = "SCMP_ACT_KILL"
-    """The only kind of death that gVisor knows in a profile: where there are threads, the others go on."""
+    """The only kill action that gVisor accepts in a profile; other threads of the process continue."""
 
 
 class Is(NamedTuple):
-    """A condition on one argument: equal to `value` under `mask`, or at least `value` where there is no mask."""
+    """A condition on one argument: equal to `value` under `mask`, or at least `value` if `mask` is None."""
 
     argument: int
     value: int
@@ -104,8 +104,8 @@ class Is(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What becomes of a call whose arguments meet all conditions. Rules of one call never overlap with another action,
-    because libseccomp does not try them in order."""
+    """What happens to a call whose arguments meet all conditions. Two rules of one call with different actions never
+    match the same arguments, because libseccomp does not apply rules in order."""
 
     call: str
     action: Action
@@ -118,14 +118,14 @@ GVISOR_ONLY = (
     *(Rule(name, Action.ALLOW) for name in ("setresuid", "setresgid", "setgroups")),
     Rule("prctl", Action.ALLOW, (Is(0, PR_CAPBSET_DROP),)),
 )
-"""Under gVisor the supervisor gives each program another user; `pselect` is its name for pselect6."""
+"""Under gVisor the supervisor runs programs as another user; `pselect` is gVisor's name for pselect6."""
 
 
 def rules(machine: str | None = None) -> tuple[Rule, ...]:
-    """The whole filter for a machine (`x86_64`, `aarch64`; None is this one); any other call is refused with EPERM.
+    """The filter for a machine (`x86_64`, `aarch64`; None is this one). All other calls fail with EPERM.
 
     Raises:
-        SandboxError: no table for that machine.
+        SandboxError: there is no table for that machine.
     """
     numbers = NUMBERS[supported(machine)]
     listed = (*_plain(), *_on_itself(), *_clone(), *_ioctl(), *_sockets())
@@ -133,22 +133,23 @@ def rules(machine: str | None = None) -> tuple[Rule, ...]:
 
 
 def supported(machine: str | None = None) -> str:
-    """The name of the machine as the tables have it."""
-    name = {"arm64": "aarch64", "amd64": "x86_64"}.get(found := machine or platform.machine(), found)
+    """The machine's name in the tables."""
+    found = (machine or platform.machine()).lower()
+    name = {"arm64": "aarch64", "amd64": "x86_64"}.get(found, found)
     if name not in NUMBERS:
-        raise SandboxError(f"There is no system-call filter for {name} machines: only for {', '.join(NUMBERS)}.")
+        raise SandboxError(f"There is no system-call filter for {name} machines, only for {', '.join(NUMBERS)}.")
     return name
 
 
 def allowed_calls() -> tuple[str, ...]:
-    """Names that are allowed whatever their arguments, without those that only stand for others."""
+    """Calls that are allowed with any arguments, without the alternatives."""
     return tuple(name for names in ALLOWED.values() for name in names.split())
 
 
 def docker_profile(machine: str | None = None, *, for_gvisor: bool = False) -> str:
-    """The filter as Docker and the OCI runtimes read it, in one canonical JSON text."""
+    """The filter as canonical JSON for Docker and OCI runtimes."""
     name = supported(machine)
-    listed = [*map(_in_gvisor_words, rules(name)), *GVISOR_ONLY] if for_gvisor else rules(name)
+    listed = [*map(_for_gvisor, rules(name)), *GVISOR_ONLY] if for_gvisor else rules(name)
     profile = {
         "defaultAction": Action.REFUSE,
         "defaultErrnoRet": errno.EPERM,
@@ -159,7 +160,7 @@ def docker_profile(machine: str | None = None, *, for_gvisor: bool = False) -> s
 
 
 def digest(profile: str | None = None) -> str:
-    """SHA-256 of a canonical profile (None: this machine's): the name of the filter in the audit log."""
+    """SHA-256 of a profile (None: this machine's), which identifies the filter in the audit log."""
     return hashlib.sha256((profile or docker_profile()).encode()).hexdigest()
 
 
@@ -173,7 +174,7 @@ def _plain() -> Iterator[Rule]:
 
 
 def _on_itself() -> Iterator[Rule]:
-    """A process sets its own limits; with another's number the same call would starve the supervisor."""
+    """A process may set its own limits only: on the supervisor the same call would starve it."""
     yield Rule("prlimit64", Action.ALLOW, (Is(0, 0),))
     yield Rule("prctl", Action.ALLOW, (Is(0, PR_SET_DUMPABLE),))
 
@@ -185,14 +186,14 @@ def _clone() -> Iterator[Rule]:
 
 
 def _ioctl() -> Iterator[Rule]:
-    """The kernel looks at the low word only, so the tripwire does as well; what is allowed is compared whole."""
+    """The kernel reads the low word only, and so do the tripwires; allowed numbers are compared in full."""
     yield from (Rule("ioctl", Action.ALLOW, (Is(1, number),)) for number in IOCTLS.values())
     yield from (Rule("ioctl", Action.KILL, (Is(1, number, LOW_WORD),)) for number in TERMINAL_INJECTION.values())
 
 
 def _sockets() -> Iterator[Rule]:
-    """Only a pair of connected local sockets (asyncio makes one), without out-of-band data, of which kernels were
-    broken. Datagram and netlink sockets are refused without death: name look-ups and `uuid.uuid1` try them."""
+    """Only a pair of connected local sockets (asyncio makes one), without out-of-band data, which has broken kernels.
+    Datagram and netlink sockets only fail, because name look-ups and `uuid.uuid1` try them."""
     yield Rule("socketpair", Action.ALLOW, (Is(0, AF_UNIX),))
     yield from (Rule(name, Action.ALLOW, (Is(3, 0, MSG_OOB),)) for name in ("sendto", "recvfrom"))
     for family in (AF_INET, AF_INET6):
@@ -203,21 +204,21 @@ def _sockets() -> Iterator[Rule]:
     yield Rule("socket", Action.KILL, (Is(0, AF_NETLINK + 1, None),))
 
 
-def _in_gvisor_words(rule: Rule) -> Rule:
-    """gVisor reads no error numbers and only one kind of death. Its kernel is its own: `clone3`, allowed, gives
-    the ENOSYS that the C library waits for where it is missing, instead of an EPERM that ends every thread."""
+def _for_gvisor(rule: Rule) -> Rule:
+    """gVisor accepts only EPERM and one kill action. `clone3` is allowed there, because gVisor's own kernel fails it
+    with the ENOSYS that the C library expects; with EPERM no thread could start."""
     if rule.action is Action.REFUSE and rule.error != errno.EPERM:
         return Rule(rule.call, Action.ALLOW)
     return replace(rule, action=Action.KILL_THREAD) if rule.action is Action.KILL else rule
 
 
 def _docker_rule(rule: Rule) -> dict[str, Any]:
-    told: dict[str, Any] = {"names": [rule.call], "action": rule.action}
+    entry: dict[str, Any] = {"names": [rule.call], "action": rule.action}
     if rule.action is Action.REFUSE:
-        told["errnoRet"] = rule.error
+        entry["errnoRet"] = rule.error
     if rule.conditions:
-        told["args"] = [_docker_condition(condition) for condition in rule.conditions]
-    return told
+        entry["args"] = [_docker_condition(condition) for condition in rule.conditions]
+    return entry
 
 
 def _docker_condition(condition: Is) -> dict[str, int | str]:

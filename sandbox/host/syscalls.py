@@ -1,4 +1,4 @@
-"""Numbers of the system calls that the filter names, from the kernel's headers (asm/unistd.h); they never change."""
+"""Numbers of the system calls in the filter, from the kernel's headers (asm/unistd.h); they never change."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ truncate 76 45 | umask 95 166 | umount2 166 39 | uname 63 160 | unlink 87 - | un
 userfaultfd 323 282 | utimensat 280 88 | vfork 58 - | vhangup 153 58 | wait4 61 260 | waitid 247 95 | write 1 64
 writev 20 66
 """
-"""Name, number on x86_64, number on aarch64; `-` where the machine has none."""
+"""Name, number on x86_64, number on aarch64; `-` if the machine does not have the call."""
 
 _ROWS = [row.split() for line in _TABLE.strip().splitlines() for row in line.split(" | ")]
 NUMBERS = {
     machine: {row[0]: int(row[column]) for row in _ROWS if row[column] != "-"}
     for column, machine in enumerate(("x86_64", "aarch64"), start=1)
 }
-"""By machine: name to number."""
+"""Machine: name: number."""

@@ -1,4 +1,4 @@
-"""The filter as a BPF program, for bubblewrap: a small assembler of the eight instructions that it takes."""
+"""The system-call filter as a BPF program for bubblewrap: an assembler for the few instructions that it needs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ LOAD, AND, RETURN = 0x20, 0x54, 0x06
 """ld [k], and #k, ret #k"""
 JUMP_EQUAL, JUMP_GREATER, JUMP_AT_LEAST = 0x15, 0x25, 0x35
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
-"""Places in the kernel's `struct seccomp_data`."""
+"""Offsets in the kernel's `struct seccomp_data`."""
 ALLOW, KILL_PROCESS, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 AUDIT_ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 X32_CALLS = 0x40000000
-"""The second table of calls that an x86_64 kernel may have; the numbers mean other things there."""
+"""First number of the x32 calls, a second table of an x86_64 kernel in which numbers mean other calls."""
 WORD = 0xFFFFFFFF
 
 Instruction = tuple[int, int, int, int]
-"""Code, steps to jump when true, steps when false, operand."""
+"""Code, instructions to skip if true, instructions to skip if false, operand."""
 
 
 def program(filtered: Sequence[Rule] | None = None, machine: str | None = None) -> bytes:
-    """The rules (None: ours) as the kernel loads them: an array of `struct sock_filter`."""
+    """The rules (None: `seccomp.rules`) as the kernel loads them: an array of `struct sock_filter`."""
     name = supported(machine)
     listed = rules(name) if filtered is None else filtered
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in _instructions(listed, name))
@@ -48,15 +48,15 @@ def _number(numbers: Mapping[str, int]) -> Callable[[Rule], int]:
 
 
 def _rule(rule: Rule) -> list[Instruction]:
-    """Return the rule's verdict, or jump behind it at the first condition that is not met."""
-    code = [_return(_verdict(rule))]
+    """Return the rule's action, or skip it at the first condition that is not met."""
+    code = [_return(_action(rule))]
     for condition in reversed(rule.conditions):
         code = [*_condition(condition, len(code)), *code]
     return code
 
 
 def _condition(condition: Is, rest: int) -> list[Instruction]:
-    """Fall through when it is met, else jump over the `rest` instructions behind it. Arguments are two words."""
+    """Continue if it is met, else skip the `rest` instructions that follow. An argument is two words."""
     argument, value, mask = condition
     low, high = ARGUMENTS + 8 * argument, ARGUMENTS + 8 * argument + 4
     if mask is None:
@@ -76,15 +76,15 @@ def _masked(mask: int) -> list[Instruction]:
     return [] if mask == WORD else [(AND, 0, 0, mask)]
 
 
-def _return(verdict: int) -> Instruction:
-    return (RETURN, 0, 0, verdict)
+def _return(action: int) -> Instruction:
+    return (RETURN, 0, 0, action)
 
 
-def _verdict(rule: Rule) -> int:
+def _action(rule: Rule) -> int:
     return {Action.ALLOW: ALLOW, Action.KILL: KILL_PROCESS, Action.REFUSE: ERRNO | rule.error}[rule.action]
 
 
 def _short(steps: int) -> int:
-    """A conditional jump has one byte for its distance."""
+    """The distance of a conditional jump must fit into one byte."""
     assert steps < 256, f"a jump of {steps} instructions: give the call fewer rules"
     return steps

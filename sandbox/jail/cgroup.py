@@ -1,6 +1,6 @@
-"""Memory, process and CPU bounds around a jail, by whichever control groups this host lets us make. Read `find`.
+"""Control groups that limit a jail's memory, processes and CPU time, in version 1 or 2. Read `find`.
 
-A jail's groups are named after the process that owns it, so that those of the dead can be found and removed.
+A jail's groups are named after the process that owns it, so that groups of processes that ended can be removed.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ SEEN_INSIDE = {
     "memory.events": "/sys/fs/cgroup/memory.events",
     "memory.oom_control": "/sys/fs/cgroup/memory/memory.oom_control",
 }
-"""Files that tell the guest of processes that the kernel killed for want of memory, and where it looks for them."""
+"""Files that count processes killed for lack of memory, and where the guest reads them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parents:
-    """Where groups can be made: for each controller a folder in its hierarchy."""
+    """Where groups can be made: per controller, a folder in its hierarchy."""
 
     folders: Mapping[str, Path]
     is_unified: bool
 
     def make(self, limits: ContainerLimits) -> Group:
-        """A group of ours with these limits.
+        """Make a group with these limits.
 
         Raises:
             OSError: the kernel refuses.
@@ -54,7 +54,7 @@ class Parents:
         return group
 
     def remove_orphans(self) -> None:
-        """Remove the groups of processes that ended without doing so; nobody else's."""
+        """Remove groups whose owner, a process of this machine and namespace, ended without removing them."""
         for parent in set(self.folders.values()):
             for folder in parent.glob(f"{PREFIX}*"):
                 if is_orphan(folder.name.removeprefix(PREFIX).rpartition("-")[0]):
@@ -63,7 +63,7 @@ class Parents:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One jail's group, in one hierarchy or several."""
+    """One jail's group, in one or more hierarchies."""
 
     folders: tuple[Path, ...]
 
@@ -72,12 +72,12 @@ class Group:
             (folder / "cgroup.procs").write_text(str(process))
 
     def seen_inside(self) -> dict[Path, str]:
-        """Files of the group to show to the guest, and where."""
+        """Files of the group that the guest may read, and their paths inside."""
         found = {folder / name: place for folder in self.folders for name, place in SEEN_INSIDE.items()}
         return {path: place for path, place in found.items() if path.exists()}
 
     def remove(self) -> None:
-        """Kill what is left in it and remove it; what the kernel holds on to is left for the next start."""
+        """Kill its processes and remove it. If the kernel keeps it too long, the next executor removes it."""
         deadline = time.monotonic() + REMOVAL_S
         for folder in self.folders:
             while folder.exists() and time.monotonic() < deadline:
@@ -89,7 +89,7 @@ class Group:
 
 
 def find(process: Path = Path("/proc/self")) -> Parents | str:
-    """Where this process may make groups, or what is in the way, in words."""
+    """Where this process may make groups, or a message that says what prevents it."""
     mounts, memberships = _mounts(process), _memberships(process)
     unified = _unified_parent(mounts, memberships)
     if unified is not None:
@@ -100,13 +100,13 @@ def find(process: Path = Path("/proc/self")) -> Parents | str:
 
 
 def _unified_parent(mounts: Mapping[str, tuple[Path, str]], memberships: Mapping[str, str]) -> Path | None:
-    """Version 2: the nearest folder that is ours to write and hands all controllers down; one with processes cannot."""
+    """Version 2: the nearest writable folder that delegates all controllers; a folder with processes cannot."""
     own = _own_folder("", mounts, memberships)
     top = mounts.get("", (None, ""))[0]
     while own is not None and top is not None:
         with contextlib.suppress(OSError):
-            handed_down = (own / "cgroup.subtree_control").read_text().split()
-            if _is_ours(own) and set(NEEDED) <= set(handed_down):
+            delegated = (own / "cgroup.subtree_control").read_text().split()
+            if _is_ours(own) and set(NEEDED) <= set(delegated):
                 return own
         if own == top:
             return None
@@ -128,7 +128,7 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _mounts(process: Path) -> dict[str, tuple[Path, str]]:
-    """Controller (`""`: version 2) to mount point and the part of the hierarchy that it shows."""
+    """Per controller (`""`: version 2), the mount point and the part of the hierarchy that is mounted there."""
     found: dict[str, tuple[Path, str]] = {}
     for line in (process / "mountinfo").read_text().splitlines():
         left, _, right = line.partition(" - ")
@@ -143,7 +143,7 @@ def _mounts(process: Path) -> dict[str, tuple[Path, str]]:
 
 
 def _memberships(process: Path) -> dict[str, str]:
-    """Controller (`""`: version 2) to the group of the process."""
+    """Per controller (`""`: version 2), the group of the process."""
     lines = [line.split(":", 2) for line in (process / "cgroup").read_text().splitlines()]
     return {controller: path for _, controllers, path in lines for controller in controllers.split(",")}
 
@@ -165,7 +165,7 @@ def _settings(limits: ContainerLimits, is_unified: bool) -> dict[str, dict[str, 
 
 
 def _write(folder: Path, settings: Mapping[str, str]) -> None:
-    """Names with a question mark are kernels' options: there only where the kernel can account swap."""
+    """Write the settings; a name with a question mark is skipped if this kernel does not have the file."""
     for name, value in settings.items():
         path = folder / name.lstrip("?")
         if path.exists() or not name.startswith("?"):

@@ -1,4 +1,4 @@
-"""The image's files as a folder, for jails: unpacked once, named by its content, checked before every use."""
+"""The guest's files as a root folder for jails: unpacked once, named after its digest, verified before every use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.docker import image
-from sandbox.host import python_files
+from sandbox.host import image_files
 from sandbox.types import SandboxError
 
 ROOT_CACHE = Path("/var/cache/azr-sandbox")
-"""Root's: jails run under other users, who could not reach a folder in root's home."""
+"""For root: jails run as other users, who cannot reach a folder in root's home."""
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 PROGRAM, FILE, FOLDER = 0o555, 0o444, 0o755
 
@@ -27,17 +26,17 @@ class Root:
 
     path: Path
     digest: str
-    """As the Docker image's label has it: one hash over the names and contents of what it was made from."""
+    """The same digest as the Docker image's label: one hash over names and contents of the files."""
 
 
 def ensure(cache: Path | None = None) -> Root:
-    """The root file system of what is on this machine now, unpacked when it is missing.
+    """The up-to-date root file system; unpacked if it is missing.
 
     Raises:
-        SandboxError: the cache is not ours alone, or was changed.
+        SandboxError: other users may write to the cache, or it was changed.
     """
-    files = image.contents()
-    digest = image.digest(files)
+    files = image_files.contents()
+    digest = image_files.digest(files)
     folder = cache or default_cache()
     folder.mkdir(parents=True, exist_ok=True, mode=FOLDER)
     _check_ours(folder)
@@ -54,13 +53,13 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "azr-sandbox"
 
 
-def _unpack(files: image.Files, place: Path) -> None:
-    """Make it beside its place and move it there whole; where another process was faster, its copy stays."""
+def _unpack(files: image_files.Files, place: Path) -> None:
+    """Unpack beside the final place, then rename. If another process was faster, its copy stays."""
     making = place.with_name(f".{place.name}-{secrets.token_hex(6)}")
     try:
-        for folder in image.MOUNT_POINTS:
+        for folder in image_files.MOUNT_POINTS:
             (making / "root" / folder).mkdir(parents=True, exist_ok=True)
-        for name, content in {**files, **python_files.compiled(files)}.items():
+        for name, content in {**files, **image_files.compiled(files)}.items():
             _place(making / "root" / name, content)
         (making / "sum").write_text(_sum(making / "root"))
         making.rename(place)
@@ -72,20 +71,22 @@ def _unpack(files: image.Files, place: Path) -> None:
 
 def _place(path: Path, content: bytes | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-    path.chmod(PROGRAM if image.is_program(str(path)) else FILE)
+    path.write_bytes(image_files.read(content))
+    path.chmod(PROGRAM if image_files.is_program(str(path)) else FILE)
 
 
 def _check(place: Path) -> None:
     if _sum(place / "root") != (place / "sum").read_text():
-        raise SandboxError(f"The jail's files in {place} were changed: remove that folder, it is made anew.")
+        raise SandboxError(
+            f"The jail's files in {place} were changed. Remove that folder; the next start unpacks them again."
+        )
 
 
 def _sum(root: Path) -> str:
     """One hash over every path, its kind and its content.
 
     Raises:
-        SandboxError: something in it could be changed by another user.
+        SandboxError: another user could change one of them.
     """
     total = hashlib.sha256()
     for path in _walk(root):
@@ -107,6 +108,6 @@ def _check_ours(path: Path) -> None:
     state = path.lstat()
     if state.st_uid != os.geteuid() or (state.st_mode & OTHERS_MAY_WRITE and not stat.S_ISLNK(state.st_mode)):
         raise SandboxError(
-            f"{path} belongs to another user or is writable by others, so the jail's files in it cannot be trusted: "
-            "remove it, or name another folder in XDG_CACHE_HOME."
+            f"{path} belongs to another user or is writable by others, so the jail's files in it cannot be trusted. "
+            "Remove it, or set XDG_CACHE_HOME to another folder."
         )

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from sandbox import Job, Status
-from sandbox.docker import image
-from sandbox.host import seccomp
+from sandbox.host import image_files, seccomp
 from sandbox.host.seccomp import Action, Rule
 from sandbox.host.syscalls import NUMBERS
 from sandbox.jail import bpf, bubblewrap, rootfs
@@ -21,7 +20,7 @@ from tests.sandbox.conftest import Running
 
 WITNESS = Path(__file__).with_name("witness.py").read_text()
 HERE = NUMBERS[seccomp.supported()]
-SUPERVISOR = image.ENTRYPOINT
+SUPERVISOR = image_files.ENTRYPOINT
 USER = 60577
 
 

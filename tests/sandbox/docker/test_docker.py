@@ -1,5 +1,5 @@
 # ruff: noqa: E501  (programs read better on one line)
-"""What the Docker executor does around the programs: its containers' settings, deaths and leftovers."""
+"""How the Docker backend sets up containers, replaces them and removes them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from typing import Any, cast
 
 import docker
 import pytest
+from docker.api import APIClient
+from docker.errors import APIError
+from docker.models.containers import Container, ContainerCollection
 
 from sandbox import DockerExecutor, EngineUnavailable, ImageMissing, Job, Limits, SandboxError
 from sandbox.docker import image
+from sandbox.docker.backend import OWNER_LABEL, remove_orphans
 from sandbox.docker.engine import connect
-from sandbox.docker.executor import OWNER_LABEL, remove_orphans
 from sandbox.host import seccomp
 from sandbox.host.container import owner
 
@@ -115,17 +118,78 @@ def test_orphans_of_dead_owners_are_removed_and_others_left(client: docker.Docke
             container.remove(force=True)
 
 
+class LostReplies:
+    """The engine does what it is asked to do, but the next reply is lost."""
+
+    def __init__(self, kind: type, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._next_is_lost = False
+        original = getattr(kind, verb)
+
+        def losing(*arguments: Any, **named: Any) -> Any:
+            done = original(*arguments, **named)
+            if self._next_is_lost:
+                self._next_is_lost = False
+                raise ConnectionError("the connection was closed")
+            return done
+
+        monkeypatch.setattr(kind, verb, losing)
+
+    def lose_next(self) -> None:
+        self._next_is_lost = True
+
+
+@pytest.mark.parametrize(("kind", "verb"), [(ContainerCollection, "create"), (Container, "start")])
+def test_a_container_is_removed_if_the_engine_s_reply_was_lost(
+    client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch, kind: type, verb: str
+) -> None:
+    replies = LostReplies(kind, verb, monkeypatch)
+
+    async def scenario() -> None:
+        async with DockerExecutor(image.require(image.DEFAULT_NAME)) as executor:
+            replies.lose_next()
+            await asyncio.to_thread(
+                lambda: [one.kill() for one in own_containers(client, owner()) if one.id not in known]
+            )
+            [execution] = await executor.run([Job(ADD, ("1",))])
+            assert execution.results[0].value == "2"
+
+    known = {container.id for container in own_containers(client, owner())}
+    asyncio.run(scenario())
+    assert {container.id for container in own_containers(client, owner())} <= known
+
+
+def test_a_container_whose_removal_failed_is_removed_when_the_executor_closes(
+    client: docker.DockerClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals = ["first", "second"]
+    remove = APIClient.remove_container
+
+    def refusing(*arguments: Any, **named: Any) -> Any:
+        if refusals:
+            raise APIError(f"{refusals.pop()} refusal", response=None)
+        return remove(*arguments, **named)
+
+    async def scenario() -> None:
+        async with DockerExecutor(image.require(image.DEFAULT_NAME)):
+            monkeypatch.setattr(APIClient, "remove_container", refusing)
+
+    known = {container.id for container in own_containers(client, owner())}
+    asyncio.run(scenario())
+    assert not refusals
+    assert {container.id for container in own_containers(client, owner())} <= known
+
+
 @pytest.mark.parametrize("limits", [Limits(memory_mib=100_000), Limits(processes=5000)])
 def test_a_job_that_asks_for_more_than_the_containers_have_is_our_fault(limits: Limits) -> None:
     async def scenario() -> None:
         async with DockerExecutor(image.require(image.DEFAULT_NAME)) as executor:
             await executor.run([Job(ADD, ("1",), limits=limits)])
 
-    with pytest.raises(SandboxError, match="more than the containers have"):
+    with pytest.raises(SandboxError, match=r"asks for .* Lower the job's limits or raise ContainerLimits"):
         asyncio.run(scenario())
 
 
-def test_a_missing_image_is_told_with_what_to_do() -> None:
+def test_a_missing_image_is_reported_with_what_to_do() -> None:
     async def scenario() -> None:
         async with DockerExecutor("azr-no-such-image:latest"):
             pass
@@ -135,11 +199,11 @@ def test_a_missing_image_is_told_with_what_to_do() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*:pytest.PytestUnraisableExceptionWarning")
-def test_a_missing_engine_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
     with pytest.raises(EngineUnavailable, match="Start one"):
         connect()
-    gc.collect()  # the SDK leaves its socket open when nobody answers
+    gc.collect()  # the SDK leaves its socket open when no engine answers
 
 
 def test_importing_the_package_does_not_import_the_docker_sdk() -> None:

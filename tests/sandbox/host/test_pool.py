@@ -1,4 +1,4 @@
-"""The pool against containers that die, hang or babble on cue; no Docker involved."""
+"""The pool with containers that die, hang or send nonsense on demand; no Docker involved."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
-from sandbox import EngineUnavailable, Execution, Job, Limits, SandboxBroken, SandboxError, Status
-from sandbox.host import pool
-from sandbox.host.pool import ChannelBroken, Pool
+from sandbox import EngineUnavailable, Execution, Isolation, Job, Limits, SandboxBroken, SandboxError, Status
+from sandbox.host import conversation, pool
+from sandbox.host.backend import ChannelBroken
+from sandbox.host.jobs import execute
+from sandbox.host.pool import Pool
 from sandbox.shared import wire
 from sandbox.shared.wire import Exit, Kind, RequestHeader, Stop
 
@@ -36,7 +38,7 @@ class FakeContainer:
             return b""
         if program == "hangs":
             return b"hang"
-        if program == "babbles":
+        if program == "sends nonsense":
             return b"HTTP/1.1 200 OK, and so on and on"
         if program == "unconfined":
             return ending(request, b"", exit_code=wire.BROKEN_EXIT)
@@ -54,6 +56,9 @@ class FakeContainer:
             self._buffer += data
         data, self._buffer = self._buffer[:count], self._buffer[count:]
         return data
+
+    def die(self) -> None:
+        self._replies.put_nowait(b"")
 
     async def close(self) -> None:
         self.is_closed = True
@@ -76,6 +81,8 @@ def ending(request: RequestHeader, lines: bytes, *, exit_code: int = 0) -> bytes
 
 
 class Factory:
+    """A backend of fake containers."""
+
     def __init__(self, *, fatal: tuple[str, ...] = (), fatal_once: tuple[str, ...] = ()) -> None:
         self.fatal = fatal
         self.fatal_once = list(fatal_once)
@@ -86,9 +93,18 @@ class Factory:
         self.fatal_once.remove(program)
         return True
 
+    def prepare(self) -> Isolation:
+        raise NotImplementedError
+
     async def open(self, slot: int) -> FakeContainer:
         self.containers.append(FakeContainer(self))
         return self.containers[-1]
+
+    async def check(self) -> None:
+        """There is no engine that could be away."""
+
+    def close(self) -> None:
+        raise NotImplementedError
 
 
 def jobs(*programs: str) -> list[Job]:
@@ -97,14 +113,18 @@ def jobs(*programs: str) -> list[Job]:
 
 def outcome(factory: Factory, batch: list[Job], workers: int = 1) -> list[Execution]:
     async def scenario() -> list[Execution]:
-        running = Pool(factory.open, workers)
+        running = Pool(factory, workers)
         try:
             await running.start()
-            return await asyncio.wait_for(running.run(batch), 20)
+            return await asyncio.wait_for(run(running, batch), 20)
         finally:
             await running.close()
 
     return asyncio.run(scenario())
+
+
+async def run(pool: Pool, batch: list[Job]) -> list[Execution]:
+    return await asyncio.gather(*[execute(job, pool.ask) for job in batch])
 
 
 def statuses(executions: list[Execution]) -> list[Status]:
@@ -134,7 +154,7 @@ def test_neighbours_in_the_window_are_not_charged_for_several_killers() -> None:
     assert statuses(executions) == [Status.KILLED, Status.KILLED, Status.OK, Status.KILLED, Status.OK]
 
 
-@pytest.mark.parametrize("program", ["babbles", "unconfined"])
+@pytest.mark.parametrize("program", ["sends nonsense", "unconfined"])
 def test_a_container_that_breaks_the_format_is_replaced(program: str) -> None:
     factory = Factory()
     assert statuses(outcome(factory, jobs("a", program, "b"))) == [Status.OK, Status.KILLED, Status.OK]
@@ -142,7 +162,7 @@ def test_a_container_that_breaks_the_format_is_replaced(program: str) -> None:
 
 
 def test_a_container_that_hangs_is_replaced_after_the_worst_case(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "GRACE_S", 0.05)
+    monkeypatch.setattr(conversation, "GRACE_S", 0.05)
     assert statuses(outcome(Factory(), jobs("a", "hangs", "b"))) == [Status.OK, Status.KILLED, Status.OK]
 
 
@@ -153,6 +173,24 @@ def test_text_that_is_not_canonical_is_no_value() -> None:
 def test_containers_that_die_before_any_job_are_our_fault() -> None:
     with pytest.raises(SandboxBroken):
         outcome(Factory(fatal=("",)), jobs("a"))
+
+
+def test_containers_of_a_large_pool_that_die_all_at_once_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "OPENING_PAUSES_S", (0.0, 0.0))
+
+    async def scenario() -> None:
+        factory = Factory()
+        running = Pool(factory, pool.MAX_IDLE_DEATHS)
+        await running.start()
+        await asyncio.sleep(0.1)
+        for container in list(factory.containers):
+            container.die()
+        await asyncio.sleep(0.1)
+        assert statuses(await run(running, jobs("a"))) == [Status.OK]
+        await running.close()
+        assert len(factory.containers) == 4 * pool.MAX_IDLE_DEATHS
+
+    asyncio.run(scenario())
 
 
 def test_when_every_job_seems_to_kill_it_is_our_fault() -> None:
@@ -200,31 +238,20 @@ class Engine(Factory):
     async def check(self) -> None:
         self._left -= 1
         if self._left >= 0:
-            raise EngineUnavailable("nobody answers")
-
-    def outcome(self, batch: list[Job]) -> list[Execution]:
-        async def scenario() -> list[Execution]:
-            running = Pool(self.open, 1, check_engine=self.check)
-            try:
-                await running.start()
-                return await asyncio.wait_for(running.run(batch), 20)
-            finally:
-                await running.close()
-
-        return asyncio.run(scenario())
+            raise EngineUnavailable("no answer")
 
 
-def test_nobody_is_charged_for_an_engine_that_went_away_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_job_is_charged_for_an_engine_that_went_away_however_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CHECK_EVERY_S", 0.0)
     engine = Engine(fatal_once=("b",) * 40, checks=3)
-    assert statuses(engine.outcome(jobs("a", "b", "c"))) == [Status.OK] * 3
+    assert statuses(outcome(engine, jobs("a", "b", "c"))) == [Status.OK] * 3
 
 
 def test_an_engine_that_stays_away_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CHECK_EVERY_S", 0.0)
     monkeypatch.setattr(pool, "ABSENCE_S", 0.1)
     with pytest.raises(EngineUnavailable, match=r"went away in the middle of the work(.|\n)*--resume"):
-        Engine(fatal_once=("b",), checks=10**9).outcome(jobs("a", "b", "c"))
+        outcome(Engine(fatal_once=("b",), checks=10**9), jobs("a", "b", "c"))
 
 
 def test_a_fault_of_our_own_travels() -> None:
@@ -238,7 +265,7 @@ def test_a_fault_of_our_own_travels() -> None:
 
 def in_pool(factory: Factory, scenario: Callable[[Pool], Coroutine[Any, Any, None]]) -> None:
     async def whole() -> None:
-        running = Pool(factory.open, 1)
+        running = Pool(factory, 1)
         await running.start()
         try:
             await scenario(running)
@@ -250,7 +277,7 @@ def in_pool(factory: Factory, scenario: Callable[[Pool], Coroutine[Any, Any, Non
 
 def test_two_runs_at_once_do_not_mix() -> None:
     async def scenario(running: Pool) -> None:
-        first, second = await asyncio.gather(running.run(jobs("a", "b")), running.run(jobs("c")))
+        first, second = await asyncio.gather(run(running, jobs("a", "b")), run(running, jobs("c")))
         assert [[execution.results[0].value for execution in run] for run in (first, second)] == [
             ["'a'", "'b'"],
             ["'c'"],
@@ -261,17 +288,17 @@ def test_two_runs_at_once_do_not_mix() -> None:
 
 def test_a_cancelled_run_does_not_stop_the_next() -> None:
     async def scenario(running: Pool) -> None:
-        cancelled = asyncio.create_task(running.run(jobs(*["a"] * 20)))
+        cancelled = asyncio.create_task(run(running, jobs(*["a"] * 20)))
         await asyncio.sleep(0)
         cancelled.cancel()
-        assert (await running.run(jobs("b")))[0].ok
+        assert (await run(running, jobs("b")))[0].ok
 
     in_pool(Factory(), scenario)
 
 
 def test_closing_ends_every_container() -> None:
     async def scenario(running: Pool) -> None:
-        assert (await running.run(jobs("a")))[0].ok
+        assert (await run(running, jobs("a")))[0].ok
 
     factory = Factory()
     in_pool(factory, scenario)
@@ -279,13 +306,13 @@ def test_closing_ends_every_container() -> None:
 
 
 def test_a_container_is_retired_after_its_share_of_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "RECYCLE_AFTER", 10)
+    monkeypatch.setattr(conversation, "RECYCLE_AFTER", 10)
     factory = Factory()
     assert all(execution.ok for execution in outcome(factory, jobs(*["a"] * 35)))
     assert len(factory.containers) >= 4
 
 
-def test_the_policy_looks_at_a_program_once() -> None:
+def test_a_program_is_screened_once() -> None:
     factory = Factory()
     batch = [Job("a", ("1",), forbidden=("os",), seed_slot=slot) for slot in (0, 1, 0)]
     assert all(execution.ok for execution in outcome(factory, batch))

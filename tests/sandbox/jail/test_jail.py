@@ -158,11 +158,11 @@ def test_the_root_is_unpacked_once_and_named_by_its_content(unpacked: Path) -> N
 
 
 def test_a_changed_file_is_not_used(unpacked: Path) -> None:
-    place = rootfs.ensure(unpacked).path / "usr/local/lib/guest/sandbox/types.py"
+    place = rootfs.ensure(unpacked).path / "usr/local/lib/guest/sandbox/shared/values.py"
     content = place.read_bytes()
     try:
         place.write_bytes(content + b"\n")
-        with pytest.raises(SandboxError, match="were changed: remove that folder"):
+        with pytest.raises(SandboxError, match=r"were changed\. Remove that folder"):
             rootfs.ensure(unpacked)
     finally:
         place.write_bytes(content)
@@ -250,7 +250,7 @@ def for_nobody(unpacked: Path) -> Iterator[Path]:
     folder.chmod(0o755)
     shutil.copytree(rootfs.ensure(unpacked).path, folder / "root")
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(Path(__file__).parents[3] / "sandbox", folder / "house" / "sandbox", ignore=ignored)
+    shutil.copytree(Path(__file__).parents[3] / "sandbox", folder / "package" / "sandbox", ignore=ignored)
     (folder / "cache").mkdir()
     shutil.chown(folder / "cache", "nobody")
     yield folder
@@ -262,7 +262,7 @@ def test_an_ordinary_user_has_jails_and_gives_up_the_control_group_by_name_only(
     environment = {
         "PATH": os.environ["PATH"],
         "LD_LIBRARY_PATH": str(for_nobody / "root/usr/local/lib/shared"),
-        "PYTHONPATH": str(for_nobody / "house"),
+        "PYTHONPATH": str(for_nobody / "package"),
     }
     done = subprocess.run(
         [for_nobody / "root/usr/local/bin/python3", "-B", "-c", AS_NOBODY, for_nobody / "cache"],

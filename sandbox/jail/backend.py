@@ -1,7 +1,7 @@
-"""The executor for hosts without a Docker engine: bubblewrap jails around the same guest. Read `JailExecutor` first.
+"""Guests in bubblewrap jails, for hosts without a Docker engine. Read `JailBackend` first.
 
-A jail has namespaces of its own for users, processes, network, IPC, names and control groups, a read-only root, no
-capabilities, our system-call filter and, unless given up by name, a control group. It dies with its owner.
+A jail has its own namespaces for users, processes, network, IPC, host names and control groups, a read-only root, no
+capabilities, our system-call filter and, unless the user has given it up, a control group. It ends with its owner.
 """
 
 from __future__ import annotations
@@ -12,30 +12,30 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
-from sandbox.docker import image
 from sandbox.host import seccomp
-from sandbox.host.container import SCRATCH, SEEDS, ContainerLimits, Users, check_fits
-from sandbox.host.pool import ChannelBroken, Pool
-from sandbox.jail import bpf, bubblewrap, cgroup, rootfs, seal
-from sandbox.jail.bubblewrap import Tethers
-from sandbox.types import EngineUnavailable, Execution, Isolation, Job, SandboxError
+from sandbox.host.backend import ChannelBroken
+from sandbox.host.container import SCRATCH, SEEDS, ContainerLimits, Users
+from sandbox.host.executor import BackendExecutor
+from sandbox.host.image_files import ENTRYPOINT
+from sandbox.jail import bpf, bubblewrap, cgroup, rootfs
+from sandbox.types import EngineUnavailable, Isolation, SandboxError
 
+ControlGroup = Literal["required", "none"]
 PROBE_S = 30
-WAIT_THEN_BECOME = 'read -r go && ulimit -c 0 && exec "$@"'
-"""Nothing is started before the owner has put this process into its control group and says so."""
+SEAL = Path(__file__).with_name("seal.py")
+WAIT_THEN_EXEC = 'read -r go && ulimit -c 0 && exec "$@"'
+"""Starts nothing until the owner has put this process into its control group and written a line."""
 TO_GROUP = (
-    "A jail's memory, processes and CPU time are bounded by a control group. Run as root, or in one that is yours "
-    "(systemd-run --user --scope -p Delegate=yes), or give the bound up by name: sandbox.jail_cgroup = none."
+    "A control group limits a jail's memory, processes and CPU time. Run as root or in a control group of your own "
+    "(systemd-run --user --scope -p Delegate=yes), or do without these limits: sandbox.jail_cgroup = none."
 )
 
 
-class JailExecutor:
-    """Runs jobs in `workers` jails for each of the two seed slots::
+class JailExecutor(BackendExecutor):
+    """Runs jobs in `workers` jails per seed slot::
 
     async with JailExecutor() as executor:
         [execution] = await executor.run([Job(program="def f(x): return x + 1", inputs=("1",))])
@@ -46,48 +46,29 @@ class JailExecutor:
         *,
         workers: int = 1,
         container: ContainerLimits | None = None,
-        control_group: Literal["required", "none"] = "required",
+        control_group: ControlGroup = "required",
         cache: Path | None = None,
     ) -> None:
         """
         Args:
-            control_group: `none` leaves only each process's own limits: memory is then bounded per process.
+            control_group: `none` leaves only the limits of each process: memory is then limited per process.
             cache: where the root file system is kept; None is a folder of this user.
         """
-        if workers < 1:
-            raise ValueError(f"an executor needs at least one worker, not {workers}")
-        self._workers = workers
-        self._limits = container or ContainerLimits()
-        self._size = self._limits.scratch_mib << 20
+        limits = container or ContainerLimits()
+        super().__init__(JailBackend(limits, control_group, cache), workers=workers, container=limits)
+
+
+class JailBackend:
+    """Jails on one root file system."""
+
+    def __init__(self, limits: ContainerLimits, control_group: ControlGroup, cache: Path | None) -> None:
+        self._limits = limits
+        self._scratch_bytes = limits.scratch_mib << 20
         self._control_group = control_group
         self._cache = cache
         self._users = Users()
 
-    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
-        for job in jobs:
-            check_fits(job, self._limits)
-        return await self._pool.run(jobs)
-
-    @property
-    def isolation(self) -> Isolation:
-        return self._isolation
-
-    async def __aenter__(self) -> Self:
-        await asyncio.to_thread(self._prepare)
-        self._pool = Pool(self._open, self._workers)
-        try:
-            await self._pool.start()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._pool.close()
-
-    def _prepare(self) -> None:
+    def prepare(self) -> Isolation:
         self._bwrap, version = bubblewrap.find()
         self._filter = bpf.program()
         self._groups = self._found_groups()
@@ -96,7 +77,7 @@ class JailExecutor:
         root = rootfs.ensure(self._cache)
         self._root = root.path
         self._check_permitted()
-        self._isolation = Isolation(
+        return Isolation(
             backend="jail",
             runtime=f"bwrap {version}" + ("" if self._groups else ", no control group"),
             image=f"sha256:{root.digest}",
@@ -105,6 +86,12 @@ class JailExecutor:
             python=platform.python_version(),
             hash_seeds=(SEEDS[0], SEEDS[1]),
         )
+
+    async def check(self) -> None:
+        """There is no engine that could be away."""
+
+    def close(self) -> None:
+        """Each jail has been removed with its channel."""
 
     def _found_groups(self) -> cgroup.Parents | None:
         if self._control_group == "none":
@@ -115,33 +102,26 @@ class JailExecutor:
         return found
 
     def _check_permitted(self) -> None:
-        """Start one jail that does nothing, so that what is in the way is told in one sentence.
+        """Start one jail that does nothing, so that a host that forbids jails is reported with what to change.
 
         Raises:
-            EngineUnavailable: no jail can be made.
+            EngineUnavailable: the jail does not start.
         """
         user = self._users.take()
         who = bubblewrap.identity(user)
-        command = [*self._command(0, user, None), "--", "python3", "-c", ""]
         try:
             done = subprocess.run(
-                command,
-                capture_output=True,
-                check=False,
-                timeout=PROBE_S,
-                cwd="/",
-                env={},
-                user=who.user,
-                group=who.user,
-                extra_groups=who.groups,
-            )
+                [*self._command(0, user, None), "--", "python3", "-c", ""],
+                capture_output=True, check=False, timeout=PROBE_S, cwd="/", env={},
+                user=who.user, group=who.user, extra_groups=who.groups,
+            )  # fmt: skip
         except subprocess.TimeoutExpired as error:
             raise EngineUnavailable(f"A jail did not start within {PROBE_S} s. {bubblewrap.TO_PERMIT}") from error
         if done.returncode != 0:
-            said = done.stderr.decode("utf-8", "replace").strip()[-300:]
-            raise EngineUnavailable(f"No jail can be made here ({said!r}). {bubblewrap.TO_PERMIT}")
+            message = done.stderr.decode("utf-8", "replace").strip()[-300:]
+            raise EngineUnavailable(f"Jails cannot be started here ({message!r}). {bubblewrap.TO_PERMIT}")
 
-    async def _open(self, slot: int) -> Jailed:
+    async def open(self, slot: int) -> JailChannel:
         group = None if self._groups is None else await asyncio.to_thread(self._make_group, self._groups)
         try:
             return await self._start(slot, group)
@@ -158,56 +138,48 @@ class JailExecutor:
         except OSError as error:
             raise SandboxError(f"The jail's control group could not be made: {error}") from error
 
-    async def _start(self, slot: int, group: cgroup.Group | None) -> Jailed:
+    async def _start(self, slot: int, group: cgroup.Group | None) -> JailChannel:
         user = self._users.take()
         who = bubblewrap.identity(user)
-        with Tethers(self._filter) as tethers:
-            command = [*self._command(slot, user, group), *tethers.options, "--", *image.ENTRYPOINT]
+        with bubblewrap.SetupPipes(self._filter) as pipes:
+            command = [*self._command(slot, user, group), *pipes.options, "--", *ENTRYPOINT]
             process = await asyncio.create_subprocess_exec(
-                "/bin/sh", "-c", WAIT_THEN_BECOME, "sh", *command,
+                "/bin/sh", "-c", WAIT_THEN_EXEC, "sh", *command,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                pass_fds=tethers.passed, cwd="/", env={},
+                pass_fds=pipes.inherited, cwd="/", env={},
                 user=who.user, group=who.user, extra_groups=who.groups,
             )  # fmt: skip
-            jailed = Jailed(process, group)
+            channel = JailChannel(process, group)
             try:
                 if group is not None:
                     group.add(process.pid)
-                await jailed.send(b"go\n")
-                await asyncio.to_thread(self._seal, slot, tethers)
+                await channel.send(b"go\n")
+                await asyncio.to_thread(self._seal, slot, pipes)
             except BaseException as error:
-                await jailed.close()
+                await channel.close()
                 if isinstance(error, SandboxError):
-                    raise SandboxError(f"{error} {jailed.stderr.decode('utf-8', 'replace')}") from error
+                    raise SandboxError(f"{error} {channel.stderr.decode('utf-8', 'replace')}") from error
                 raise
-        return jailed
+        return channel
 
-    def _seal(self, slot: int, tethers: Tethers) -> None:
-        """Have the scratch folders bounded and let the jail go on."""
-        about = tethers.about_child()
-        if not about:
-            raise SandboxError("bubblewrap made no jail:")
-        place = f"/{self._root.parent.name}/{self._root.name}"
-        command = [
-            sys.executable,
-            "-I",
-            "-S",
-            seal.__file__,
-            str(json.loads(about)["child-pid"]),
-            place,
-            str(self._size),
-        ]
-        done = subprocess.run([*command, SCRATCH[slot]], capture_output=True, check=False, text=True)
+    def _seal(self, slot: int, pipes: bubblewrap.SetupPipes) -> None:
+        """Limit the scratch folder, then let the guest start."""
+        child = pipes.read_info()
+        if not child:
+            raise SandboxError("bubblewrap did not start the jail:")
+        pid, root = str(json.loads(child)["child-pid"]), f"/{self._root.parent.name}/{self._root.name}"
+        command = [sys.executable, "-I", "-S", str(SEAL), pid, root, str(self._scratch_bytes), SCRATCH[slot]]
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
         if done.returncode != 0:
-            raise SandboxError(f"The jail's scratch folder could not be bounded: {done.stderr.strip()[-300:]}")
-        tethers.let_go()
+            raise SandboxError(f"The jail's scratch folder could not be limited: {done.stderr.strip()[-300:]}")
+        pipes.unblock()
 
     def _command(self, slot: int, user: int, group: cgroup.Group | None) -> list[str]:
         shown = {} if group is None else group.seen_inside()
-        return bubblewrap.command(self._bwrap, self._root, slot, user=user, size=self._size, shown=shown)
+        return bubblewrap.command(self._bwrap, self._root, slot, user=user, size=self._scratch_bytes, shown=shown)
 
 
-class Jailed:
+class JailChannel:
     """The byte channel to one jail: its standard input and output."""
 
     def __init__(self, process: asyncio.subprocess.Process, group: cgroup.Group | None) -> None:
@@ -231,10 +203,10 @@ class Jailed:
         try:
             return await self._reader.readexactly(count)
         except (asyncio.IncompleteReadError, OSError) as error:
-            with contextlib.suppress(TimeoutError):  # what it said may still be on its way
+            with contextlib.suppress(TimeoutError):  # its last message may not have arrived yet
                 await asyncio.wait_for(asyncio.shield(self._listening), 0.5)
-            told = self.stderr.decode("utf-8", "replace")
-            raise ChannelBroken(f"the jail ended {told!r}") from error
+            message = self.stderr.decode("utf-8", "replace")
+            raise ChannelBroken(f"the jail ended {message!r}") from error
 
     async def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
