@@ -6,7 +6,7 @@ import ast
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,6 +110,12 @@ ALL_IMPORTS = [found for path in MODULES for found in imports_of(path)]
 OURS = [found for found in ALL_IMPORTS if found.target not in ("", found.source)]
 
 
+def assert_none(offenders: Iterable[object]) -> None:
+    """Fails with a line for each."""
+    lines = [str(offender) for offender in offenders]
+    assert not lines, "\n" + "\n".join(lines)
+
+
 def may_import(found: Import) -> bool:
     if found.source in ROOTS:
         return found.source != "sandbox" or found.top == "sandbox"
@@ -123,7 +129,7 @@ def may_import(found: Import) -> bool:
 
 def test_every_folder_has_its_rule() -> None:
     units = {unit_of(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
-    assert units - MAY_IMPORT.keys() - ROOTS == set()
+    assert_none(units - MAY_IMPORT.keys() - ROOTS)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -133,17 +139,17 @@ def test_a_package_opens_with_at_most_ten_loose_modules(package: str) -> None:
 
 
 def test_folders_import_only_what_they_may() -> None:
-    assert [str(found) for found in OURS if not may_import(found)] == []
+    assert_none(found for found in OURS if not may_import(found))
 
 
 def test_the_sandbox_imports_nothing_of_azr() -> None:
-    assert [str(found) for found in OURS if found.top == "azr" and found.source.startswith("sandbox")] == []
+    assert_none(found for found in OURS if found.top == "azr" and found.source.startswith("sandbox"))
 
 
 def test_what_runs_in_the_guest_imports_the_standard_library_only() -> None:
     known = sys.stdlib_module_names | {"sandbox"}
     inside = [found for found in ALL_IMPORTS if found.source in STANDARD_LIBRARY_ONLY]
-    assert [str(found) for found in inside if found.top not in known] == []
+    assert_none(found for found in inside if found.top not in known)
 
 
 def test_folders_do_not_import_each_other_in_a_ring() -> None:
@@ -151,13 +157,13 @@ def test_folders_do_not_import_each_other_in_a_ring() -> None:
     left = {(source, target) for source, target in edges if source not in PACKAGES and target not in PACKAGES}
     while leaves := {target for _, target in left} - {source for source, _ in left}:
         left = {(source, target) for source, target in left if target not in leaves}
-    assert left == set()
+    assert_none(f"{source} -> {target}" for source, target in left)
 
 
 @pytest.mark.parametrize(("packages", "folders"), [(HEAVY, HEAVY_FOLDERS), (DISTRIBUTED, DISTRIBUTED_FOLDERS)])
 def test_heavy_packages_stay_in_their_folders(packages: set[str], folders: set[str]) -> None:
     heavy = [found for found in ALL_IMPORTS if found.top in packages]
-    assert [str(found) for found in heavy if found.source not in folders] == []
+    assert_none(found for found in heavy if found.source not in folders)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
@@ -168,7 +174,7 @@ def test_a_public_class_name_is_used_once_per_package(package: str) -> None:
         for node in TREES[path].body:
             if where.parts[0] == package and isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(str(where))
-    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+    assert_none(f"{name}: {', '.join(where)}" for name, where in places.items() if len(where) > 1)
 
 
 def defaults_of(node: ast.AST) -> Iterator[tuple[str, ast.expr]]:
@@ -198,7 +204,7 @@ def test_no_default_stands_outside_the_config_for_a_key_that_the_config_has() ->
         for name, value in defaults_of(node)
         if (name, ast.dump(value)) in keys and not (isinstance(value, ast.Constant) and not value.value)
     ]
-    assert twins == []
+    assert_none(twins)
 
 
 BLOCKER = """
@@ -250,7 +256,7 @@ def test_modules_and_functions_are_short() -> None:
         length = (node.end_lineno or node.lineno) - node.lineno + 1
         if length > MAX_FUNCTION_LINES or branches(node) > MAX_BRANCHES:
             long.append(f"{path}:{node.lineno} {node.name} has {length} lines and {branches(node)} branches")
-    assert long == []
+    assert_none(long)
 
 
 def branches(function: ast.AST) -> int:
@@ -265,5 +271,4 @@ def test_no_folder_is_exempt_from_the_type_checker() -> None:
     assert 'typeCheckingMode = "strict"' in text
     assert 'include = ["azr", "sandbox", "tests"' in text
     assert not any(word in text for word in ("\nexclude =", '\nignore = ["azr', "reportGeneralTypeIssues = false"))
-    comments = [f"{path}: # pyright: basic" for path in MODULES if "# pyright: basic" in path.read_text("utf-8")]
-    assert comments == []
+    assert_none(path for path in MODULES if "# pyright: basic" in path.read_text("utf-8"))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -22,6 +25,7 @@ from azr.sizing.step import Step, plan
 from azr.tasks.base import TaskType
 from azr.types import Verdict
 from tests.fakes import InProcessExecutor, rules
+from tests.test_architecture import ALL_IMPORTS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -103,3 +107,71 @@ def test_the_seconds_of_the_scaling_page_are_what_azr_plan_calculates(row: list[
     _, step = planned(load(ROOT / "configs" / f"openrlhf-{size}.toml"), gpu, int(row[1].replace(",", "")))
     seconds = [f"{time.seconds:.{1 if time.name in ('sandbox', 'weight sync') else 0}f}" for time in step.times]
     assert row[2:] == [*seconds, f"{step.seconds:.0f}", step.bottleneck]
+
+
+ARCHITECTURE = (DOCS / "architecture.md").read_text()
+PICTURES = re.findall(r"```mermaid\n(.*?)```", ARCHITECTURE, re.DOTALL)
+
+
+class Box(NamedTuple):
+    """A box of a picture: the module that does the work, and the name in it."""
+
+    module: str
+    name: str
+
+    @property
+    def line(self) -> int:
+        """Where the name is defined; 0 if it is not."""
+        tree = ast.parse((ROOT / self.module).read_text())
+        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        lines = {node.name: node.lineno for node in ast.walk(tree) if isinstance(node, kinds)}
+        targets = [
+            node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            for node in tree.body
+            if isinstance(node, ast.Assign | ast.AnnAssign)
+        ]
+        lines |= {target.id: target.lineno for target in targets if isinstance(target, ast.Name)}
+        return lines.get(self.name, 0)
+
+
+def boxes(picture: str) -> dict[str, Box]:
+    found = re.findall(r'^ *(\w+)\[".*<br/>(\S+\.py) (\w+)"\]$', picture, re.MULTILINE)
+    assert len(found) == picture.count('["'), 'a box is not of the form id["text<br/>module name"]'
+    return {box: Box(module, name) for box, module, name in found}
+
+
+def arrows(picture: str, mark: str) -> list[tuple[Box, Box]]:
+    by_id = boxes(picture)
+    lines = [
+        [word.strip() for word in line.split(mark)] for line in picture.splitlines() if mark in line and "[" not in line
+    ]
+    return [(by_id[left], by_id[right]) for line in lines for left, right in pairwise(line)]
+
+
+def test_every_module_that_the_architecture_page_names_exists() -> None:
+    modules = set(re.findall(r"\b((?:azr|sandbox|tests)/[\w/]+\.py)\b", ARCHITECTURE))
+    assert len(PICTURES) == 2
+    assert len(modules) > 30
+    assert [module for module in sorted(modules) if not (ROOT / module).exists()] == []
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=["proposal", "program"])
+def test_the_pictures_show_what_the_modules_do(picture: str) -> None:
+    absent = [str(box) for box in boxes(picture).values() if not box.line]
+    assert absent == []
+    backward = [(left, right) for left, right in arrows(picture, "-->") if left.module == right.module]
+    assert [pair for pair in backward if pair[0].line > pair[1].line] == [], "work goes down the page"
+    imports = {(str(one.importer.relative_to(ROOT)), one.name.replace(".", "/") + ".py") for one in ALL_IMPORTS}
+    calls = arrows(picture, "-.->")
+    assert len(calls) > 9
+    assert [pair for pair in calls if (pair[0].module, pair[1].module) not in imports] == []
+
+
+def test_the_folder_tables_are_complete() -> None:
+    for package in ("azr", "sandbox"):
+        [table] = re.findall(rf"\| `{package}/` \| what it is \|\n\|---\|---\|\n(.*?)\n\n", ARCHITECTURE, re.DOTALL)
+        named = {name.strip("/") for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])}
+        inside = {
+            path.name for path in (ROOT / package).iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+        }
+        assert named == inside - {"__init__.py", "__main__.py"}

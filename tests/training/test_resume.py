@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def metrics_without_times(run_dir: Path) -> list[dict[str, float]]:
 
 
 @contextmanager
-def running_past(step: int, run_dir: Path, tasks: Path, *, steps: int) -> Iterator[subprocess.Popen[bytes]]:
+def running_past(step: int, run_dir: Path, tasks: Path, *, steps: int) -> Generator[subprocess.Popen[bytes]]:
     """A run that has just written the checkpoint of this step and is in the middle of the next one."""
     command = train_command(run_dir, tasks, steps=steps)
     pipe = subprocess.PIPE
