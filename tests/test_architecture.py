@@ -112,7 +112,7 @@ OURS = [found for found in ALL_IMPORTS if found.target not in ("", found.source)
 
 def assert_none(offenders: Iterable[object]) -> None:
     """Fails with a line for each."""
-    lines = [str(offender) for offender in offenders]
+    lines = sorted({str(offender).removeprefix(f"{ROOT}/") for offender in offenders})
     assert not lines, "\n" + "\n".join(lines)
 
 
