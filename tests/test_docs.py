@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
@@ -107,6 +108,35 @@ def test_the_seconds_of_the_scaling_page_are_what_azr_plan_calculates(row: list[
     _, step = planned(load(ROOT / "configs" / f"openrlhf-{size}.toml"), gpu, int(row[1].replace(",", "")))
     seconds = [f"{time.seconds:.{1 if time.name in ('sandbox', 'weight sync') else 0}f}" for time in step.times]
     assert row[2:] == [*seconds, f"{step.seconds:.0f}", step.bottleneck]
+
+
+PAGES = [*ROOT.glob("*.md"), *DOCS.glob("*.md"), ROOT / "sandbox" / "README.md", ROOT / "configs" / "README.md"]
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    links = [(page, link) for page in PAGES for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
+    assert len(links) > 20
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_pages_name_make_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    pages = [*PAGES, ROOT / ".pre-commit-config.yaml", ROOT / ".github" / "workflows" / "ci.yml", ROOT / ".ci" / "run"]
+    named = {
+        name for page in pages for name in re.findall(r"(?:^|`|run: |entry: )make ([a-z-]+)", page.read_text(), re.M)
+    }
+    assert len(named) > 5
+    assert named - targets == set()
+
+
+def test_the_lock_file_has_every_dependency_of_the_tests() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = {re.split(r"[<>=\[]", name)[0] for name in [*project["dependencies"], *extras["train"], *extras["dev"]]}
+    locked = {
+        line.split("==")[0].replace("_", "-").lower() for line in (ROOT / "requirements.lock").read_text().splitlines()
+    }
+    assert {name.lower() for name in wanted} - locked - {"azr"} == set()
 
 
 ARCHITECTURE = (DOCS / "architecture.md").read_text()
