@@ -21,7 +21,7 @@ ROOT = TESTS.parent
 ENGINES = ("docker", "jail")
 FOLDERS = {"sandbox/docker": "docker", "sandbox/jail": "jail"}
 """Every test of these folders gets the mark."""
-FIXTURES = {"trained_run": "docker", "sandboxed": "docker"}
+FIXTURES = {"trained_run": "docker", "sandboxed": "docker", "bare": "jail"}
 """Every test that uses one of these gets the mark; where the fixture is made per backend, the backend's."""
 BACKEND_MARKS = {"docker": "docker", "runsc": "docker", "jail": "jail"}
 SLOW_FILES = {"nano/test_weights.py"}
