@@ -37,7 +37,8 @@ def test_programs_are_run_and_contained() -> None:
 def test_a_step_is_played_by_a_script() -> None:
     shown = dict(line.rsplit(None, 1) for line in output_of("scripted_step.py").splitlines())
     assert shown["propose/deduction/valid_rate"] == "1"
-    assert shown["propose/deduction/reward"] == "0"
+    assert shown["propose/deduction/solve_rate"] == "1"
+    assert shown["propose/deduction/learnable"] == "0"
     assert shown["solve/deduction/accuracy"] == "1"
     assert shown["tasks in the buffer:"] == "2"
 
