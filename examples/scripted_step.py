@@ -1,8 +1,8 @@
 """Play one step of self-play without a model: `python examples/scripted_step.py`.
 
-A script takes the place of the policy. It proposes one program, and it answers 7, which is right for that program. So the
-solve rate is 1, and `learnable` is 0: the task is too easy to learn from. Needs a Docker engine and the sandbox image
-(`make image`).
+A script takes the place of the policy. It proposes one program, and it answers 7, which is right for that program. So
+the solve rate is 1, and `learnable` is 0: the task is too easy to learn from. Needs a Docker engine and the sandbox
+image (`make image`).
 """
 
 from __future__ import annotations

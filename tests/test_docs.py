@@ -8,14 +8,17 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from typer.main import get_command
 
+from azr import cli
 from azr.config import Config
 from azr.configfile import load
 from azr.sizing.architecture import architecture_of
@@ -127,6 +130,38 @@ def test_the_pages_name_make_targets_that_exist() -> None:
     }
     assert len(named) > 5
     assert named - targets == set()
+
+
+def command_of(group: Any, words: Sequence[str]) -> tuple[Any, list[str]]:
+    """The command that the words name, and the words that are left; None if there is no such command."""
+    found: Any = group
+    left = list(words)
+    while left and hasattr(found, "commands"):
+        found = found.commands.get(left.pop(0))
+    return found, left
+
+
+def test_the_pages_name_commands_and_options_that_exist() -> None:
+    app: Any = get_command(cli.app)
+    past = {"CHANGELOG.md", "log.md"}
+    pages = [page for page in PAGES if page.name not in past]
+    shown = [
+        (page.name, call)
+        for page in pages
+        for call in re.findall(r"(?:`|/|^)azr ([a-z][^`\n|#]*)", page.read_text(), re.M)
+    ]
+    assert len(shown) > 40
+    wrong: list[str] = []
+    for name, call in shown:
+        command, rest = command_of(app, call.split())
+        options = {
+            option
+            for parameter in getattr(command, "params", [])
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
+        if command is None or {word.split("=")[0] for word in rest if word.startswith("--")} - options - {"--help"}:
+            wrong.append(f"{name}: azr {call}")
+    assert wrong == []
 
 
 def test_the_lock_file_has_every_dependency_of_the_tests() -> None:
