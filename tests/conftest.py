@@ -1,6 +1,6 @@
 """Which tests need a sandbox engine, and one trained run for all tests that read one.
 
-A test needs an engine if it carries the mark `docker` or `jail`. Marks are given by folder and by fixture below, or on
+A test needs an engine if it carries the mark `docker`, `jail` or `ray` (Ray's workers use this host's engines). Marks are given by folder and by fixture below, or on
 the test itself. No other test can reach an engine: Docker's address and bubblewrap are hidden from it, so a mark that
 is missing fails on every machine.
 """
@@ -18,7 +18,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 ROOT = TESTS.parent
-ENGINES = ("docker", "jail")
+ENGINES = ("docker", "jail", "ray")
 FOLDERS = {"sandbox/docker": "docker", "sandbox/jail": "jail"}
 """Every test of these folders gets the mark."""
 FIXTURES = {"trained_run": "docker", "sandboxed": "docker", "bare": "jail"}
