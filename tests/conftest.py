@@ -1,7 +1,7 @@
 """Which tests need a sandbox engine, and one trained run for all tests that read one.
 
-A test needs an engine if it carries the mark `docker`, `jail` or `ray` (Ray's workers use this host's engines). Marks are
-given by folder and by fixture below, or on the test itself. No other test can reach an engine: Docker's address and
+A test needs an engine if it carries the mark `docker`, `jail` or `ray` (Ray's workers use this host's engines). Marks
+are given by folder and by fixture below, or on the test itself. No other test can reach an engine: Docker's address and
 bubblewrap are hidden from it, so a mark that is missing fails on every machine.
 """
 

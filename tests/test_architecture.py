@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "azr/runs": {"azr/config", "azr/configfile"},
     "azr/evaluation": {"azr/tasks", "azr/config", *CONTRACT},
     "azr/cluster": {"azr/config", "sandbox/doctor", *CONTRACT},
+    "azr/bench": {"azr/tasks", "azr/config", "azr/prompts", *CONTRACT},
     "sandbox/shared": set[str](),
     "sandbox/guest": {"sandbox/shared"},
     "sandbox/types": {"sandbox/shared"},
