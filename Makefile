@@ -29,8 +29,8 @@ SCALE_ENV := VLLM_CPU_OMP_THREADS_BIND=nobind OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE
 
 # Tests that need no engine: tests/conftest.py gives these marks, tests/test_marks.py guards them.
 FAST := -m "not docker and not jail and not slow and not ray"
-# A little below what the fast tests reach alone; tests of the sandbox and of whole runs cover more.
-COVERAGE_FLOOR := 70
+# A little below what the fast tests cover by themselves (79 % when it was set). Raise it, never lower it.
+COVERAGE_FLOOR := 75
 
 .PHONY: setup jail engine train test test-fast coverage test-scale check format lock image clean
 
