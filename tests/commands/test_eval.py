@@ -8,70 +8,45 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
-from tests.commands.test_cli import ROOT, azr
-
-TYPES = ("deduction", "abduction", "induction")
-SMALL = (
-    "--set", "selfplay.proposals_per_type=1", "--set", "selfplay.group_size=2", "--set", "seeding.max_rounds=1",
-    "--set", "seeding.tasks_per_type=1", "--steps", "1",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def few_tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first two held-out tasks of each type."""
-    rows = [json.loads(line) for line in (ROOT / "azr/nano/heldout.jsonl").read_text().splitlines()]
-    chosen = [row for name in TYPES for row in [row for row in rows if row["task_type"] == name][:2]]
-    path = tmp_path_factory.mktemp("tasks") / "tasks.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in chosen))
-    return path
+from azr.cli import app
+from tests.commands.test_cli import azr
+from tests.conftest import TASK_TYPES
 
 
 def scores(*arguments: str) -> dict[str, Any]:
-    shown = azr("eval", *arguments, "--json")
-    assert shown.returncode == 0, shown.stderr
+    """What `azr eval --json` prints, run in this process."""
+    shown = CliRunner().invoke(app, ["eval", *arguments, "--json"])
+    assert shown.exit_code == 0, shown.stderr
     return json.loads(shown.stdout)
 
 
 @pytest.mark.docker
-def test_every_type_is_scored_on_all_its_tasks(few_tasks: Path) -> None:
-    found = scores("nano", "--tasks", str(few_tasks))
-    assert {name: score["num_tasks"] for name, score in found.items()} == dict.fromkeys(TYPES, 2)
+@pytest.mark.parametrize(("thinking", "share"), [("forced", 1.0), ("off", 0.0)])
+def test_every_type_is_scored_on_all_its_tasks_with_thinking_as_told(
+    few_tasks: Path, thinking: str, share: float
+) -> None:
+    found = scores("nano", "--tasks", str(few_tasks), "--thinking", thinking, "--temperature", "1")
+    assert {name: score["num_tasks"] for name, score in found.items()} == dict.fromkeys(TASK_TYPES, 2)
     assert all(0 <= score["accuracy"] <= 1 for score in found.values())
+    assert {score["thinks"] for score in found.values()} == {share}
 
 
-@pytest.mark.docker
-def test_thinking_can_be_forced_and_switched_off(few_tasks: Path) -> None:
-    forced = scores("nano", "--tasks", str(few_tasks), "--thinking", "forced", "--temperature", "1")
-    off = scores("nano", "--tasks", str(few_tasks), "--thinking", "off", "--temperature", "1")
-    assert {score["thinks"] for score in forced.values()} == {1.0}
-    assert {score["thinks"] for score in off.values()} == {0.0}
+def test_a_run_is_scored_at_its_newest_checkpoint(trained_run: Path) -> None:
+    last = json.loads((trained_run / "metrics.jsonl").read_text().splitlines()[-1])
+    expected = {name: last[f"eval/{name}"] for name in TASK_TYPES}
+    assert {name: score["accuracy"] for name, score in scores(str(trained_run)).items()} == expected
 
 
-@pytest.mark.docker
-def test_a_run_is_scored_at_its_newest_checkpoint(tmp_path: Path, few_tasks: Path) -> None:
-    run_dir = str(tmp_path / "run")
-    tasks = ("--set", f'evaluation.tasks="{few_tasks}"')
-    trained = azr("train", str(ROOT / "configs/nano.toml"), "--run-dir", run_dir, *SMALL, *tasks)
-    assert trained.returncode == 0, trained.stderr
-    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
-    found = scores(run_dir)
-    assert {name: score["accuracy"] for name, score in found.items()} == {name: last[f"eval/{name}"] for name in TYPES}
-
-
-@pytest.mark.docker
-def test_a_trained_policy_is_exported_for_transformers(tmp_path: Path, few_tasks: Path) -> None:
+def test_a_trained_policy_is_exported_for_transformers(trained_run: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
-    run_dir = tmp_path / "run"
-    arguments = ("--run-dir", str(run_dir), *SMALL, "--set", f'evaluation.tasks="{few_tasks}"')
-    assert azr("train", str(ROOT / "configs/nano.toml"), *arguments).returncode == 0
-    model: Any = AutoModelForCausalLM.from_pretrained(run_dir / "model")
+    model: Any = AutoModelForCausalLM.from_pretrained(trained_run / "model")
     read_tokenizer = cast("Callable[[Path], PreTrainedTokenizerFast]", AutoTokenizer.from_pretrained)
-    tokenizer = read_tokenizer(run_dir / "model")
+    tokenizer = read_tokenizer(trained_run / "model")
     assert model.config.vocab_size >= len(tokenizer)
-    assert (run_dir / "learning_curve.png").stat().st_size > 10_000
+    assert (trained_run / "learning_curve.png").stat().st_size > 10_000
 
 
 def test_a_model_without_config_says_what_is_missing(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,9 +27,13 @@ from sandbox.docker.engine import connect
 
 def has_runtime(name: str) -> bool:
     """True when the engine has a runtime of that name; False also when there is no engine."""
-    try:
-        client = connect()
-    except EngineUnavailable:
+    client = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # without an engine, the Docker SDK leaves a socket open
+        with contextlib.suppress(EngineUnavailable):
+            client = connect()
+        gc.collect()
+    if client is None:
         return False
     try:
         about: dict[str, Any] = client.info()

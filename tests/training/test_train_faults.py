@@ -1,4 +1,4 @@
-"""`azr train` when what it stands on gives way: it stops with one paragraph, and goes on with --resume."""
+"""`azr train` when the engine goes away or the disk fills: it stops with one paragraph and continues with --resume."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ SMALL = (
     "selfplay.proposals_per_type=2", "selfplay.group_size=2", "seeding.tasks_per_type=2", "seeding.max_rounds=2",
     'evaluation.tasks=""', "checkpoint.every=1", "sampling.max_new_tokens=48",
 )  # fmt: skip
-IMPATIENT = "import sys; from sandbox import pool; pool.ABSENCE_S = 1.0; from azr.cli import main; sys.exit(main())"
-"""The command line, except that it waits a second for an engine where it would wait a minute."""
-pytestmark = [pytest.mark.docker, SDK_LEAVES_SOCKETS]
+IMPATIENT = (
+    "import sys; from sandbox.host import pool; pool.ABSENCE_S = 1.0; from azr.cli import main; sys.exit(main())"
+)
+"""The command line, except that it waits one second for a missing engine instead of one minute."""
+pytestmark = [pytest.mark.docker, pytest.mark.slow, SDK_LEAVES_SOCKETS]
 
 
 def start(folder: Path, *extra: str) -> subprocess.Popen[str]:
@@ -37,7 +39,7 @@ def start(folder: Path, *extra: str) -> subprocess.Popen[str]:
 
 
 def disturbed(folder: Path, disturb: Callable[[], None]) -> tuple[int, str]:
-    """Exit code and last words of a run to which something happens once it has begun to train."""
+    """Exit code and error output of a run that is disturbed once it has begun to train."""
     with start(folder) as process:
         deadline = time.monotonic() + 120
         while not (folder / "checkpoints" / "step-000000").is_dir():
@@ -49,7 +51,7 @@ def disturbed(folder: Path, disturb: Callable[[], None]) -> tuple[int, str]:
     return process.returncode, " ".join(complaints.split())
 
 
-def assert_goes_on(folder: Path) -> None:
+def assert_continues(folder: Path) -> None:
     resumed = start(folder, "--resume")
     _, complaints = resumed.communicate(timeout=200)
     assert resumed.returncode == 0, complaints
@@ -57,7 +59,7 @@ def assert_goes_on(folder: Path) -> None:
 
 
 @pytest.mark.skipif(not CAN_START, reason=NEEDS_ROOT)
-def test_a_run_whose_engine_goes_away_says_so_and_goes_on_once_it_is_back(
+def test_a_run_whose_engine_goes_away_says_so_and_continues_once_it_is_back(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with own_engine(tmp_path_factory.mktemp("e")) as engine:
@@ -68,7 +70,7 @@ def test_a_run_whose_engine_goes_away_says_so_and_goes_on_once_it_is_back(
         assert "--resume" in said
         assert "Traceback" not in said
         engine.begin()
-        assert_goes_on(tmp_path / "run")
+        assert_continues(tmp_path / "run")
 
 
 @pytest.fixture
@@ -77,12 +79,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "azr-test", str(folder)]
     if os.geteuid() != 0 or shutil.which("mount") is None or subprocess.run(mount, check=False).returncode != 0:
-        pytest.skip("a disk of one's own needs root")
+        pytest.skip("mounting a small disk needs root")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_run_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(small_disk: Path) -> None:
+def test_a_run_whose_disk_is_full_says_so_and_continues_once_there_is_room(small_disk: Path) -> None:
     image.ensure()
     filler = small_disk / "filler"
 
@@ -99,4 +101,4 @@ def test_a_run_whose_disk_is_full_says_so_and_goes_on_once_there_is_room(small_d
     assert "the disk is full. Free some space, then go on with --resume" in said
     assert "Traceback" not in said
     filler.unlink()
-    assert_goes_on(small_disk / "run")
+    assert_continues(small_disk / "run")
