@@ -13,8 +13,8 @@ app = typer.Typer(
 before it.
 
 RUN is a run directory, or a file that --audit of azr exec, validate or verify wrote. Start with
-[bold]azr audit verify RUN[/bold], then [bold]azr audit list RUN --status timeout[/bold] and
-[bold]azr audit show RUN ID[/bold].""",
+**azr audit verify RUN**, then **azr audit list RUN --status timeout** and
+**azr audit show RUN ID**.""",
 )
 
 Run = Annotated[Path, typer.Argument(help="A run directory, or a log file.")]

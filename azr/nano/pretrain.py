@@ -39,7 +39,7 @@ Batch = list[tuple[list[int], list[float]]]
 """Token ids and loss weights of each document."""
 
 
-class Progress(NamedTuple):
+class Pretraining(NamedTuple):
     """Where a pretraining stands."""
 
     tokens: int
@@ -49,7 +49,7 @@ class Progress(NamedTuple):
     wall_s: float
 
 
-Report = Callable[[Progress, Qwen3ForCausalLM], None]
+Report = Callable[[Pretraining, Qwen3ForCausalLM], None]
 
 
 def pretrain(
@@ -93,7 +93,7 @@ def _train(model: Qwen3ForCausalLM, rng: Random, num_tokens: int, report: Report
         tokens += sum(len(ids) for ids, _ in batch)
         if tokens - reported >= REPORT_TOKENS:
             reported = tokens
-            report(Progress(tokens, num_tokens, sum(losses) / len(losses), time.monotonic() - start), model)
+            report(Pretraining(tokens, num_tokens, sum(losses) / len(losses), time.monotonic() - start), model)
             losses.clear()
 
 

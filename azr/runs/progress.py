@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from azr.runs.cells import cell_table, duration, footer, share
+from azr.runs.tables import cell_table, duration, footer, share
 from azr.runs.history import History, series, task_types
 from azr.runs.printable import printable
 

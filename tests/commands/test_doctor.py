@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from azr.commands import launch
 from azr.commands.doctor import NotStarted, Outcome, Report, exit_code, run_doctor, show
 from azr.config import SandboxConfig
+from azr.commands.train import run_training
 from azr.configfile import packaged
 from azr.training import run as running
 from sandbox.doctor.checks.check import Verdict
@@ -121,5 +121,5 @@ def test_the_table_fits_its_terminal(width: int) -> None:
 def test_training_refuses_to_start_behind_a_weak_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "run_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
     with pytest.raises(IsolationTooWeak, match="network, TCP: no route required"):
-        launch.run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
+        run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The six cells as a table, and what stands under it."""
+"""A run's metrics as tables for the terminal: the six cells while it trains, the summary at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from azr.runs.history import History, first, last, series, task_types, time_shares
+from azr.runs.history import ENDS, History, first, last, seconds, series, task_types, time_shares
 from azr.runs.printable import printable
 
 _WIDE = 96
@@ -43,7 +43,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Column(NamedTuple):
+class CellColumn(NamedTuple):
     """A metric of a cell at the last step."""
 
     header: str
@@ -54,14 +54,22 @@ class Column(NamedTuple):
 
 
 COLUMNS = (
-    Column("proposer\nreward", "propose/{}/reward", number, "cyan"),
-    Column("\nvalid", "propose/{}/valid_rate", share, "cyan"),
-    Column("\nlearnable", "propose/{}/learnable", share, "cyan"),
-    Column("\ndistinct", "propose/{}/distinct", share, "cyan", fits_narrow=False),
-    Column("solver\nsolved", "solve/{}/accuracy", share, "magenta"),
-    Column("\nreward", "solve/{}/reward", number, "magenta", fits_narrow=False),
-    Column("\nlength", "solve/{}/length", tokens, "magenta"),
-    Column("\nthinks", "solve/{}/thinks", share, "magenta", fits_narrow=False),
+    CellColumn("proposer\nreward", "propose/{}/reward", number, "cyan"),
+    CellColumn("\nvalid", "propose/{}/valid_rate", share, "cyan"),
+    CellColumn("\nlearnable", "propose/{}/learnable", share, "cyan"),
+    CellColumn("\ndistinct", "propose/{}/distinct", share, "cyan", fits_narrow=False),
+    CellColumn("solver\nsolved", "solve/{}/accuracy", share, "magenta"),
+    CellColumn("\nreward", "solve/{}/reward", number, "magenta", fits_narrow=False),
+    CellColumn("\nlength", "solve/{}/length", tokens, "magenta"),
+    CellColumn("\nthinks", "solve/{}/thinks", share, "magenta", fits_narrow=False),
+)
+
+_MOVEMENTS = (
+    ("proposer\nvalid", "propose/{}/valid_rate", share),
+    ("\nlearnable", "propose/{}/learnable", share),
+    ("\ndistinct", "propose/{}/distinct", share),
+    ("solver\nlength", "solve/{}/length", tokens),
+    ("\nthinks", "solve/{}/thinks", share),
 )
 
 
@@ -120,3 +128,46 @@ def _speed(history: History) -> str:
 def _buffers(history: History) -> str:
     sizes = ((name, last(history, f"buffer/{name}/size")) for name in task_types(history))
     return "  ".join(f"{printable(name)} {size:,.0f}" for name, size in sizes if size is not None)
+
+
+def summary(history: History) -> Table:
+    """First and last evaluation of each task type, how answers and proposals moved, and where the time went."""
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, caption=_caption(history), caption_justify="left"
+    )
+    table.add_column("\ntask type", no_wrap=True)
+    for header in ("held-out\naccuracy", "\nchange", *(header for header, _, _ in _MOVEMENTS)):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name in task_types(history):
+        moved = [_moved(history, key.format(name), show) for _, key, show in _MOVEMENTS]
+        table.add_row(Text(printable(name), style="bold"), *_evaluation(history, name), *moved)
+    table.add_section()
+    table.add_row(Text("mean", style="bold"), *_evaluation(history, "mean"))
+    return table
+
+
+def _evaluation(history: History, name: str) -> tuple[str, Text]:
+    return _moved(history, f"eval/{name}", accuracy, num_values=1), held_out(history, name)[1]
+
+
+def _moved(history: History, key: str, show: Callable[[float | None], str], num_values: int = ENDS) -> str:
+    """`20→93%`: first and last value, each a mean over some steps; empty when the run has none."""
+    begun, now = first(history, key, num_values), last(history, key, num_values)
+    return "" if begun is None else f"{show(begun).removesuffix('%')}→{show(now)}"
+
+
+def _caption(history: History) -> Text:
+    durations = series(history, "time/step_s")[1]
+    spent = seconds(history, "step")
+    lines = [f"{len(durations)} steps in {duration(spent)}"]
+    if durations:
+        generated = sum(series(history, "tokens/generated")[1])
+        lines[0] += f", {spent / len(durations):.1f} s per step, {generated:,.0f} tokens generated"
+    split = time_split(history)
+    if split:
+        lines.append(f"time: {split}")
+    thinking = _moved(history, "eval/thinks", share, num_values=1)
+    if thinking:
+        lines.append(f"held-out answers that think: {thinking}")
+    lines.append(f"a→b: first and last evaluation, or means of the first and last {ENDS} steps")
+    return Text("\n".join(lines), style="dim")
