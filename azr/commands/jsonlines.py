@@ -1,4 +1,4 @@
-"""The transport of `azr exec`, `validate` and `verify`: JSON lines in, JSON lines out, same order, `id` carried through.
+"""The transport of `azr exec`, `validate` and `verify`: JSON lines in and out, in the same order, `id` carried through.
 
 A line that cannot be used becomes `{"id": ..., "error": "line 7: ..."}` in its place; the others are processed.
 """

@@ -15,9 +15,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from azr.runs.tables import cell_table, duration, footer, share
 from azr.runs.history import History, series, task_types
 from azr.runs.printable import printable
+from azr.runs.tables import cell_table, duration, footer, share
 
 _RECENT_STEPS = 20
 _BAR_WIDTH = 40

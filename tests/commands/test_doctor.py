@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from azr.commands.doctor import NotStarted, Outcome, Report, exit_code, run_doctor, show
-from azr.config import SandboxConfig
 from azr.commands.train import run_training
+from azr.config import SandboxConfig
 from azr.configfile import packaged
 from azr.training import run as running
 from sandbox.doctor.checks.check import Verdict
