@@ -13,7 +13,7 @@ from azr.runs.history import ENDS, History, first, last, seconds, series, task_t
 from azr.runs.printable import printable
 
 _WIDE = 96
-"""Terminal columns that all of the table needs."""
+"""Terminal columns that the complete table needs."""
 
 
 def share(value: float | None) -> str:
@@ -44,7 +44,7 @@ def duration(seconds: float) -> str:
 
 
 class CellColumn(NamedTuple):
-    """A metric of a cell at the last step."""
+    """How one metric of a cell is shown."""
 
     header: str
     key: str
@@ -64,7 +64,7 @@ COLUMNS = (
     CellColumn("\nthinks", "solve/{}/thinks", share, "magenta", fits_narrow=False),
 )
 
-_MOVEMENTS = (
+_CHANGES = (
     ("proposer\nvalid", "propose/{}/valid_rate", share),
     ("\nlearnable", "propose/{}/learnable", share),
     ("\ndistinct", "propose/{}/distinct", share),
@@ -74,7 +74,7 @@ _MOVEMENTS = (
 
 
 def cell_table(history: History, width: int = _WIDE) -> Table:
-    """Proposer and solver of each task type at the last step, and the held-out accuracy with its change."""
+    """Proposer and solver metrics of each task type at the last step; held-out accuracy and its change."""
     columns = [column for column in COLUMNS if column.fits_narrow or width >= _WIDE]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("\ntask type", no_wrap=True)
@@ -91,7 +91,7 @@ def cell_table(history: History, width: int = _WIDE) -> Table:
 
 
 def held_out(history: History, name: str) -> tuple[str, Text]:
-    """Last held-out accuracy and its change since the first evaluation in points."""
+    """Last held-out accuracy, and its change since the first evaluation in percentage points."""
     begun, now = first(history, f"eval/{name}"), last(history, f"eval/{name}")
     if begun is None or now is None:
         return "", Text()
@@ -101,7 +101,7 @@ def held_out(history: History, name: str) -> tuple[str, Text]:
 
 
 def footer(history: History) -> Table:
-    """Time split, speed and buffers over the given steps."""
+    """Time by stage, speed and buffer sizes over the given steps."""
     grid = Table.grid(padding=(0, 2))
     for label, text in (("time", time_split(history)), ("speed", _speed(history)), ("buffer", _buffers(history))):
         if text:
@@ -131,27 +131,27 @@ def _buffers(history: History) -> str:
 
 
 def summary(history: History) -> Table:
-    """First and last evaluation of each task type, how answers and proposals moved, and where the time went."""
+    """First and last evaluation of each task type, how answers and proposals changed, and where the time went."""
     table = Table(
         box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, caption=_caption(history), caption_justify="left"
     )
     table.add_column("\ntask type", no_wrap=True)
-    for header in ("held-out\naccuracy", "\nchange", *(header for header, _, _ in _MOVEMENTS)):
+    for header in ("held-out\naccuracy", "\nchange", *(header for header, _, _ in _CHANGES)):
         table.add_column(header, justify="right", no_wrap=True)
     for name in task_types(history):
-        moved = [_moved(history, key.format(name), show) for _, key, show in _MOVEMENTS]
-        table.add_row(Text(printable(name), style="bold"), *_evaluation(history, name), *moved)
+        changes = [_change(history, key.format(name), show) for _, key, show in _CHANGES]
+        table.add_row(Text(printable(name), style="bold"), *_evaluation(history, name), *changes)
     table.add_section()
     table.add_row(Text("mean", style="bold"), *_evaluation(history, "mean"))
     return table
 
 
 def _evaluation(history: History, name: str) -> tuple[str, Text]:
-    return _moved(history, f"eval/{name}", accuracy, num_values=1), held_out(history, name)[1]
+    return _change(history, f"eval/{name}", accuracy, num_values=1), held_out(history, name)[1]
 
 
-def _moved(history: History, key: str, show: Callable[[float | None], str], num_values: int = ENDS) -> str:
-    """`20→93%`: first and last value, each a mean over some steps; empty when the run has none."""
+def _change(history: History, key: str, show: Callable[[float | None], str], num_values: int = ENDS) -> str:
+    """`20→93%`: first and last value, each a mean over `num_values` steps; empty if the run has none."""
     begun, now = first(history, key, num_values), last(history, key, num_values)
     return "" if begun is None else f"{show(begun).removesuffix('%')}→{show(now)}"
 
@@ -166,8 +166,8 @@ def _caption(history: History) -> Text:
     split = time_split(history)
     if split:
         lines.append(f"time: {split}")
-    thinking = _moved(history, "eval/thinks", share, num_values=1)
+    thinking = _change(history, "eval/thinks", share, num_values=1)
     if thinking:
-        lines.append(f"held-out answers that think: {thinking}")
+        lines.append(f"held-out answers with a thought: {thinking}")
     lines.append(f"a→b: first and last evaluation, or means of the first and last {ENDS} steps")
     return Text("\n".join(lines), style="dim")
