@@ -67,8 +67,6 @@ class PromptSet:
                 self._templates[name] = self._environment.get_template(name)
             return self._templates[name].render(variables)
         except TemplateNotFound as error:
-            raise ConfigError(
-                f"the prompt set {self.folder} has no template {error.name}; every task type needs one"
-            ) from error
+            raise ConfigError(f"the prompt set {self.folder} has no {error.name}; every task type needs one") from error
         except (TemplateError, UnicodeDecodeError) as error:
             raise ConfigError(f"cannot render the prompt {self.folder / name}: {error}") from error

@@ -1,8 +1,7 @@
 """The nano model's small Python: chains of one to four statements on a list, an int or a string.
 
 A filled-in example: `def f(x):\\n a=sorted(x)\\n return a[0]` on `[3, 1]` takes the values `[1, 3]` and `1`.
-Programs are drawn together with their values; text that a model wrote is parsed by `parse` and computed by `run`,
-never handed to Python.
+Programs are drawn together with their values. Text is parsed by `parse` and computed by `run`, never by Python itself.
 """
 
 from __future__ import annotations

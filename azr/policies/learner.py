@@ -68,7 +68,7 @@ class Learner:
         """
         spoken = [sample for sample in samples if sample.token_ids]
         if not spoken:
-            raise PolicyError("cannot update the policy: none of the samples has a completion token")
+            raise PolicyError("an update needs at least one sample with a completion token")
         minibatches = split_minibatches(spoken, self._config.updates_per_step, generator=generator)
         portions = [self._portions(minibatch, is_only=len(minibatches) == 1) for minibatch in minibatches]
         before = _copied(self._optimizer.state()) if len(minibatches) > 1 else None

@@ -117,7 +117,7 @@ class MasterAdamW:
             )
         wanted = {f"{name}/{key}" for name in shapes for key in ("step", "exp_avg", "exp_avg_sq")}
         if state.moments.keys() - wanted or (state.num_steps and not state.moments):
-            raise CheckpointError("the optimizer state in the checkpoint does not belong to its weights")
+            raise CheckpointError("the optimizer state in the checkpoint does not fit its weights")
 
     def _moments_of(self, name: str, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
         prefix = f"{name}/"

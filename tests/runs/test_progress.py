@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on and when it has ended."""
+"""What a user sees while a run goes on and at its end."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_the_summary_compares_the_ends_of_the_run_and_says_where_the_time_went()
     assert row.split()[1:3] == ["30.0→50.0%", "+20.0"]
     assert "100 steps in 3:20, 2.0 s per step, 500,000 tokens generated" in text
     assert "update 50%" in text
-    assert "held-out answers that think: 10→90%" in text
+    assert "held-out answers with a thought: 10→90%" in text
 
 
 def test_the_summary_fits_eighty_columns() -> None:
