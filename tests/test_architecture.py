@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "bench": {"prompts", "selfplay", "tasks", "config", "sandbox"},
 }
 """By room of azr; NOUNS come on top for all but the first three. Rooms of the composition roots are not listed."""
-ROOTS = {"cli", "build", "commands", "training", "audit"}
+ROOTS = {"__main__", "cli", "build", "commands", "training", "audit"}
 """They join the rooms and may import all of them; no room may import them."""
 HEAVY = {"torch", "transformers", "peft", "safetensors", "accelerate"}
 HEAVY_ROOMS = {"rl", "policies", "nano"}

@@ -14,8 +14,8 @@ A filled-in example, solving a deduction task with thoughts::
     1
     ```</answer>
 
-A direct reply starts at `</think>`. The prompts are written here by hand, because that is faster; a test checks that they
-equal the rendered templates.
+A direct reply starts at `</think>`. The prompts are written here by hand, because that is faster; a test checks that
+they equal the rendered templates.
 """
 
 from __future__ import annotations

@@ -247,7 +247,7 @@ def parse(text: str) -> Program:
     """The program that the text is.
 
     Raises:
-        OutsideGrammarError: it is none of ours.
+        OutsideGrammarError: it is not a program of the small language.
     """
     header, *lines = text.strip("\n").split("\n")
     if header != HEADER or not 1 <= len(lines) <= 2 * MAX_STATEMENTS:
@@ -274,7 +274,7 @@ def parse_value(text: str) -> Value:
     """A value from its canonical text.
 
     Raises:
-        OutsideGrammarError: it is neither a small int, a string of letters nor a list of ints.
+        OutsideGrammarError: it is not a small int, a string of letters or a list of ints.
     """
     text = text.strip("\n")
     if re.fullmatch(r"'[A-Za-z]{0,99}'", text):

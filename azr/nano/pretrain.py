@@ -1,7 +1,7 @@
 """Makes the nano base model from random weights: one pass over an endless stream of documents, on one CPU thread.
 
-`azr nano pretrain` runs it. A seed gives the same weights on the same kind of machine and version of torch. The packaged
-weights were made with seed 0.
+`azr nano pretrain` runs it. A seed gives the same weights on the same kind of machine and version of torch. The
+packaged weights were made with seed 0.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def create_model() -> Qwen3ForCausalLM:
 
 
 def mixture_at(done: float) -> Mixture:
-    """The curriculum: short programs, then all, mostly with thoughts; finally mostly direct replies, one per document."""
+    """The curriculum: short programs, then all, mostly with thoughts; finally mostly direct replies."""
     if done < 0.16:
         return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.7, answers=5, cells=SOLVING)
     if done < 0.26:

@@ -1,8 +1,8 @@
 """The nano model's tokenizer: whole pieces of the small language, and single characters for everything else.
 
 `\\n a=`, `sorted(`, `39` and `</think><answer>```output\\n` are one token each, so that a model of a million
-parameters does not have to spell. Encoding takes the longest piece at each position, decoding joins the pieces; the round
-trip is exact on printable ASCII.
+parameters does not have to spell. Encoding takes the longest piece at each position, decoding joins the pieces; the
+round trip is exact on printable ASCII.
 """
 
 from __future__ import annotations
