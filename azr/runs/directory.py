@@ -158,6 +158,9 @@ class RunDirectory:
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             _lock_file(lock)
+        except RunError:
+            os.close(lock)
+            raise
         except OSError as error:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
             os.close(lock)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from azr.commands.installed import platform_hint
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "train", "eval", "plan", "exec", "validate", "verify", "doctor", "bench sandbox", "image build", "nano pretrain",
@@ -110,6 +112,13 @@ def without_torch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
     command = [sys.executable, "-c", script, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+def test_where_programs_cannot_be_run_the_error_says_what_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert platform_hint() == ""
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "on Linux only" in platform_hint()
+    assert "plan" in platform_hint()
 
 
 @pytest.mark.docker

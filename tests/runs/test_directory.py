@@ -118,3 +118,9 @@ def test_model_text_cannot_forge_a_log_line(tmp_path: Path) -> None:
         logging.getLogger("azr").info("reply: %s", "x\n2026-01-01 INFO azr: forged\x1b[2J\ud800")
         (line,) = run.log.read_text(encoding="utf-8").splitlines()
     assert r"x\n2026-01-01 INFO azr: forged\x1b[2J\ud800" in line
+
+
+def test_a_system_without_file_locks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(RunError, match="no file locks of the Unix kind"):
+        RunDirectory.create(tmp_path / "run", Config())
