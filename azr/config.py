@@ -1,6 +1,7 @@
-"""Every knob of a run: one frozen tree, built once. The paper's values are the defaults.
+"""Every setting of a run: one frozen tree, built once. The paper's values are the defaults.
 
-`azr.configfile` reads it from TOML. Nothing else in the package has defaults for these things.
+`azr.configfile` reads it from TOML. No other module has defaults for these settings. Relative paths start from the
+current folder.
 """
 
 from __future__ import annotations
@@ -20,149 +21,149 @@ PAPER_FORBIDDEN = (
     "logging", "random", "multiprocessing", "pebble", "subprocess", "threading", "datetime", "time", "hashlib", "hmac",
     "bcrypt", "os.sys", "os.path", "sys.exit", "os.environ", "calendar",
 )  # fmt: skip
-"""The official list (azr.data_selection_strategy.banned_words), its repeated entry once."""
+"""The official list (azr.data_selection_strategy.banned_words), without its repeated entry."""
 
 
 def _off_or_at_least_one(cap: float) -> float:
     if cap != 0 and cap < 1:
-        raise ValueError(f"{cap} would scale down every token; give 1 or more, or 0 to switch the correction off")
+        raise ValueError(f"{cap} would scale down every token; use 1 or more, or 0 to switch the correction off")
     return cap
 
 
 class Section(BaseModel):
-    """A frozen table that refuses keys it does not know."""
+    """A frozen table; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class LoraConfig(Section):
-    """Low-rank adapters (peft). `rank = 0` trains all weights."""
+    """Low-rank adapters (peft); `rank = 0` trains all weights instead."""
 
     rank: Annotated[int, Field(ge=0)] = 0
     alpha: Positive = 32
     dropout: Share = 0.0
     target_modules: tuple[str, ...] = ()
-    """Module names; empty takes every linear layer but the head."""
+    """Module names; empty means every linear layer except the head."""
 
 
 class ModelConfig(Section):
-    """Which language model is trained and how it sits in memory."""
+    """Which language model is trained, and how it is held in memory."""
 
     path: str = "nano"
-    """`nano` (the embedded model), a folder, or a hub name that `transformers` can load."""
+    """`nano` (the embedded model), a folder, or a hub name; anything that `transformers` can load."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """`auto`: bfloat16 on a GPU, float32 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Annotated[int, Field(ge=0)] = 0
-    """CPU threads for torch; 0 leaves torch's own choice."""
+    """CPU threads for torch; 0 lets torch choose."""
     gradient_checkpointing: bool = True
     lora: LoraConfig = LoraConfig()
 
 
 class PolicyConfig(Section):
-    """Who samples and who learns."""
+    """Which engines sample and learn."""
 
     kind: Literal["local", "openrlhf"] = "local"
-    """`local`: torch in this process. `openrlhf`: Ray, DeepSpeed and vLLM, set up by the table `[openrlhf]`."""
+    """`local`: torch in this process. `openrlhf`: Ray, DeepSpeed and vLLM, configured in `[openrlhf]`."""
     rollouts: Literal["transformers", "vllm"] = "transformers"
-    """What the local policy generates with; `vllm` is set up by the table `[vllm]`."""
+    """What the local policy samples with; `vllm` is configured in `[vllm]`."""
 
 
 class VllmConfig(Section):
-    """vLLM in this process, beside the local learner."""
+    """vLLM in this process, next to the local learner."""
 
     tensor_parallel: Positive = 1
-    """GPUs that one copy of the model is spread over."""
+    """Number of GPUs that share one copy of the model."""
     memory_share: Annotated[float, Field(gt=0, lt=1)] = 0.45
-    """Share of a GPU's memory for weights and KV cache together (vLLM's `gpu_memory_utilization`)."""
+    """Share of GPU memory for weights and KV cache together (vLLM's `gpu_memory_utilization`)."""
     cpu_cache_gib: Positive = 1
-    """KV cache where there is no GPU."""
+    """Size of the KV cache if there is no GPU."""
     max_sequences: Positive = 256
-    """Sequences that are generated at once."""
+    """Sequences generated at once."""
     sleep: bool = True
-    """Free the GPU's memory for the learner during the update."""
+    """Release GPU memory to the learner during the update."""
     enforce_eager: bool = False
-    """Start faster and generate slower: no CUDA graphs, no compilation."""
+    """Start faster and generate more slowly: no CUDA graphs, no compilation."""
 
 
 class SamplingConfig(Section):
-    """How completions are drawn in training."""
+    """How completions are sampled in training."""
 
     temperature: Annotated[float, Field(gt=0)] = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_prompt_tokens: Positive = 6144
-    """A longer prompt is not asked: a propose prompt is dropped, a task with a longer solve prompt is rejected."""
+    """Longer propose prompts are dropped; tasks with longer solve prompts are rejected."""
     max_new_tokens: Positive = 8096
     batch_size: Positive = 64
-    """Sequences that the local policy generates at once."""
+    """Sequences that the local policy generates at once with `transformers`."""
 
 
 class TasksConfig(Section):
-    """Which task types are played and what makes a proposal fair."""
+    """Which task types are used, and what makes a proposal fair."""
 
     types: Annotated[tuple[str, ...], Field(min_length=1)] = ("deduction", "abduction", "induction")
     prompts: str = "azr"
-    """Prompt set: a folder of `prompts/`, or a path to a folder of your own."""
+    """Prompt set: `azr`, `nano`, or a path to your own folder."""
     equality: Literal["python", "strict"] = "python"
-    """`python`: `==`, with nan equal to nan. `strict`: types must agree too."""
+    """`python`: `==`, with nan equal to nan. `strict`: types must be equal too."""
     induction_inputs: Annotated[int, Field(ge=2)] = 10
-    """N inputs that an induction proposal gives; half are shown to the solver, half are hidden."""
+    """N: inputs in an induction proposal. The solver sees half of them; the other half verifies its answer."""
     max_program_chars: Positive = 8192
     max_message_chars: Positive = 2048
     forbidden_modules: tuple[str, ...] = PAPER_FORBIDDEN
-    """Refused by the static check and listed in the prompts; hygiene for task quality, not the boundary."""
+    """Rejected by the screen and listed in the prompts. They protect task quality; the sandbox does not rely on it."""
     require_input: bool = True
-    """Reject programs whose entry takes no argument."""
+    """Reject programs whose entry function takes no argument."""
 
 
 class SelfplayConfig(Section):
-    """One step of the game."""
+    """One step of self-play."""
 
     proposals_per_type: Positive = 64
-    """B: proposals a type and step, and solver rollouts a type and step."""
+    """B: proposals per task type and step, and solver rollouts per task type and step."""
     group_size: Annotated[int, Field(ge=2)] = 8
-    """n: attempts whose solve rate makes the proposer's reward."""
+    """n: attempts per task; their solve rate determines the proposer's reward."""
     references: Annotated[int, Field(ge=0)] = 6
-    """K: past tasks shown to the proposer of a deduction or abduction task."""
+    """K: past tasks shown to the proposer of deduction and abduction tasks."""
     solver_batch: Literal["separate", "attempts"] = "separate"
-    """`separate`: one fresh completion a task trains the solver (paper). `attempts`: the attempts train it as well."""
+    """`separate`: one new completion per task trains the solver (paper). `attempts`: the attempts train it too."""
     unlearnable_reward: Annotated[float, Field(ge=-1, le=0)] = 0.0
-    """Reward of a valid proposal whose solve rate is 0 or 1: 0.0 is the paper's equation, -0.5 the official code."""
+    """Reward of a valid proposal with solve rate 0 or 1: 0.0 in the paper's equation, -0.5 in the official code."""
     duplicates: Literal["off", "zero", "rejected"] = "off"
-    """A proposal that the buffer holds already: treated as any other, rewarded 0, or rejected."""
+    """A proposal that is already in the buffer is treated like any other (`off`), rewarded with 0, or rejected."""
     train_proposer: bool = True
-    """False is the solver-only ablation: proposals are made but not trained on."""
+    """False trains only the solver (an ablation): proposals are made but not trained on."""
     overlap: bool = False
-    """Attempt a task once the gate has accepted it, while others are still proposed: the same game in less time, with
-    other random numbers. Pays with vLLM and OpenRLHF."""
+    """Attempt each task as soon as it is validated, while others are still being proposed: the same step in less time,
+    with other random numbers. Worth it with vLLM and OpenRLHF."""
 
 
 class BufferConfig(Section):
     """The pools of accepted tasks."""
 
     capacity: Positive = 16_384
-    """Tasks kept a type; the oldest leave first."""
+    """Tasks kept per type; the oldest are removed first."""
 
 
 class SeedingConfig(Section):
     """Where the first tasks come from."""
 
     files: tuple[str, ...] = ()
-    """Preset seed triplets (official JSON lines form); empty lets the base model propose from the identity triplet."""
+    """Files of seed triplets (official JSON lines); empty: the base model proposes, starting from the identity task."""
     tasks_per_type: Positive = 256
     max_rounds: Positive = 40
-    """Rounds of proposals after which seeding goes on with what it has."""
+    """Seeding stops after this many rounds of proposals, even with fewer tasks."""
 
 
 class AdvantageConfig(Section):
     """How rewards become advantages."""
 
     estimator: Literal["trr++", "trr++-tokens", "reinforce++", "grpo", "rloo"] = "trr++"
-    """`trr++`: a baseline a cell (paper, equation 8). `trr++-tokens`: the same weighted by length (official code)."""
+    """`trr++`: one baseline per cell (paper, equation 8). `trr++-tokens`: weighted by length (official code)."""
 
 
 class LearnerConfig(Section):
-    """One optimizer update (AdamW, constant rate)."""
+    """One optimizer update (AdamW, constant learning rate)."""
 
     learning_rate: Annotated[float, Field(gt=0)] = 1e-6
     betas: tuple[Share, Share] = (0.9, 0.999)
@@ -170,32 +171,32 @@ class LearnerConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     updates_per_step: Positive = 1
-    """Minibatches that a step's samples are split into, one optimizer step each; 1 is fully on-policy."""
+    """Minibatches per step, with one optimizer step each; 1 is fully on-policy."""
     clip_low: Annotated[float, Field(gt=0, lt=1)] = 0.2
     clip_high: Annotated[float, Field(gt=0)] = 0.28
     dual_clip: Annotated[float, Field(gt=1)] = 3.0
     entropy_coef: NonNegative = 0.001
     importance_cap: Annotated[float, AfterValidator(_off_or_at_least_one)] = 2.0
-    """Upper bound of the weight that corrects for a sampler other than the learner (vLLM); 0 switches it off."""
+    """Upper bound of the weight that corrects for sampling with another engine (vLLM); 0 switches it off."""
     kl_coef: NonNegative = 0.0
-    """Weight of the KL divergence to the frozen start model; 0 loads no reference."""
+    """Weight of the KL divergence from the frozen start model; 0 does not load that model."""
     micro_batch_tokens: Positive = 16_384
-    """Tokens, padding included, in one forward and backward pass."""
+    """Tokens per forward and backward pass, including padding."""
 
 
 class SandboxConfig(Section):
-    """The executor."""
+    """Where and with which limits programs run."""
 
     backend: Literal["docker", "jail"] = "docker"
-    """`jail`: bubblewrap, for hosts without a Docker engine."""
+    """`docker`: containers. `jail`: bubblewrap, for hosts without a Docker engine."""
     image: str = "azr-sandbox"
-    """Image name; `azr image build` makes the default one from this machine's Python."""
+    """Name of the image; `azr image build` makes the default one from this machine's Python."""
     runtime: str = ""
-    """Docker runtime (`runsc` for gVisor); empty takes the engine's default."""
+    """Docker runtime (`runsc` for gVisor); empty means the engine's default."""
     jail_cgroup: Literal["required", "none"] = "required"
-    """`none`: run jails where no control group can be made; memory is then bounded per process only."""
+    """`none` allows jails without a control group; memory is then limited only per process."""
     workers: Annotated[int, Field(ge=0)] = 0
-    """Containers or jails per hash seed; 0 takes one per two cores, at least one."""
+    """Containers or jails per hash seed; 0 means one per two cores, but at least one."""
     wall_s: Annotated[float, Field(gt=0)] = Limits().wall_s
     cpu_s: Annotated[float, Field(gt=0)] = Limits().cpu_s
     memory_mib: Positive = Limits().memory_mib
@@ -223,26 +224,26 @@ class ClusterConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Held-out accuracy during training."""
+    """Measuring held-out accuracy during training."""
 
     tasks: str = ""
-    """`nano` (the embedded held-out set), or JSON lines of tasks in the form of `azr verify`; empty: no evaluation."""
+    """`nano` (the embedded held-out set), or JSON lines of tasks as `azr verify` takes them; empty: no evaluation."""
     every: Annotated[int, Field(ge=0)] = 10
-    """Steps between evaluations, beside the first and the last; 0 keeps only these two."""
+    """Steps between evaluations, in addition to the first and the last one; 0 leaves only those two."""
     tasks_per_type: Annotated[int, Field(ge=0)] = 0
-    """How many of the set during training, a type; 0 takes all. The first and the last evaluation always take all."""
+    """Tasks per type during training; 0 means all. The first and the last evaluation always use all."""
 
 
 class CheckpointConfig(Section):
-    """What a run keeps to go on from."""
+    """When a run saves its state."""
 
     every: Positive = 10
     keep: Positive = 2
-    """Checkpoints kept; at least the one before the newest is wanted in case the newest is damaged."""
+    """Checkpoints kept. With 2 or more a run survives damage to the newest."""
 
 
 class SinksConfig(Section):
-    """Where metrics go beside `metrics.jsonl`."""
+    """Where metrics go besides `metrics.jsonl`."""
 
     tensorboard: bool = False
     wandb: bool = False
@@ -250,7 +251,7 @@ class SinksConfig(Section):
 
 
 class Config(Section):
-    """A whole run."""
+    """All settings of a run."""
 
     seed: Annotated[int, Field(ge=0)] = 0
     steps: Positive = 500
@@ -258,7 +259,7 @@ class Config(Section):
     model: ModelConfig = ModelConfig()
     vllm: VllmConfig = VllmConfig()
     openrlhf: dict[str, Any] = {}
-    """Flags of OpenRLHF's own command, as tables: `[openrlhf.actor]` with `num_nodes = 2` is `--actor.num_nodes 2`."""
+    """Flags of OpenRLHF's command as tables: `num_nodes = 2` in `[openrlhf.actor]` becomes `--actor.num_nodes 2`."""
     cluster: ClusterConfig = ClusterConfig()
     sampling: SamplingConfig = SamplingConfig()
     tasks: TasksConfig = TasksConfig()

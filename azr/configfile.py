@@ -1,7 +1,4 @@
-"""Configs on disk: TOML in, TOML out, with errors that name the file, the line and the nearest key.
-
-`load(path, overrides)` gives a `Config`; an unknown key is refused with its nearest neighbour, the file and the line.
-"""
+"""Configs on disk: TOML in, TOML out. An unknown key is an error that names the file, the line and the nearest key."""
 
 from __future__ import annotations
 
@@ -22,21 +19,40 @@ from azr.errors import ConfigError
 
 
 def packaged(name: str) -> Path:
-    """A ready-made config: beside the package in a checkout, inside it when installed."""
+    """The path of a ready-made config, with or without `.toml`: beside the package in a checkout, else inside it."""
     inside = Path(__file__).parent / "_configs"
-    return (inside if inside.is_dir() else Path(__file__).parent.parent / "configs") / name
+    folder = inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+    return folder / f"{name.removesuffix('.toml')}.toml"
+
+
+def find(config: Path) -> Path:
+    """The file itself if it exists, else the packaged config of that name, with or without `.toml`.
+
+    Raises:
+        ConfigError: there is neither; the message names the packaged configs that come closest.
+    """
+    if config.is_file():
+        return config
+    ready_made = packaged(config.name)
+    if config.parent == Path() and ready_made.is_file():
+        return ready_made
+    names = sorted(file.stem for file in ready_made.parent.glob("*.toml"))
+    close = difflib.get_close_matches(config.name.removesuffix(".toml"), names, cutoff=0.5)
+    known = f"did you mean the packaged config {' or '.join(close)}?" if close else f"packaged are {', '.join(names)}."
+    raise ConfigError(f"There is no config file {config}; {known}")
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Config:
     """The config of a TOML file with `key.sub=value` overrides on top.
 
     Raises:
-        ConfigError: no such file, no TOML, an unknown key or an unusable value; the message names file and line.
+        ConfigError: the file cannot be read, is not TOML, has an unknown key or an unusable value; the message names
+            file and line.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the config {path}: {error}. Ready-made ones lie in configs/.") from error
+        raise ConfigError(f"cannot read the config {path}: {error}") from error
     try:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -54,7 +70,7 @@ def defaults(overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_override(override: str) -> tuple[str, Any]:
-    """`learner.learning_rate=3e-4` -> its key and its value read as TOML, or as a string where that fails.
+    """`learner.learning_rate=3e-4` -> its key and its value, read as TOML or, if that fails, as a string.
 
     Raises:
         ConfigError: there is no `=`.
@@ -74,7 +90,7 @@ def dump(config: Config) -> str:
 
 
 def placed(error: ConfigError, path: Path) -> ConfigError:
-    """The same error with the file and the line that sets its key; as it is where it names none."""
+    """The same error with the file and line that set its key; unchanged if it has no key."""
     if not error.key:
         return error
     try:
@@ -126,19 +142,19 @@ def _explain(detail: ErrorDetails, *, path: Path, text: str, origins: dict[str, 
 
 
 def _nearest(key: str) -> str:
-    """The known key that the wrong one most likely means: the same table first, then the same last name elsewhere."""
+    """The known key that was most likely meant: in the same table if possible, else with the same last name."""
     keys = list(known_keys())
     close = difflib.get_close_matches(key, [*keys, *Config.model_fields], n=1, cutoff=0.75)
     if not close:
         last_names = {known.rsplit(".", 1)[-1]: known for known in keys}
         close = [last_names[n] for n in difflib.get_close_matches(key.rsplit(".", 1)[-1], last_names, n=1, cutoff=0.6)]
     if not close:
-        return "; azr/config.py lists them all"
+        return "; azr/config.py lists all keys"
     return f"; did you mean `{close[0]}`?"
 
 
 def _line_of(text: str, key: str) -> str:
-    """`:12`, the line that sets the key; empty where it cannot be told."""
+    """`:12`, the line that sets the key; empty if it cannot be found."""
     *parents, last = key.split(".")
     table: list[str] = []
     for number, line in enumerate(text.splitlines(), start=1):

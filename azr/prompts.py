@@ -1,6 +1,6 @@
 """Renders `prompts/<set>/<propose|solve>/<task type>.j2`.
 
-A template sees plain text; what a model wrote is passed as a value and never becomes template source. The filter
+A template receives plain text. What a model wrote is passed as a value and never becomes template source. The filter
 `fence` puts text into a fenced block that the text itself cannot close: `{{ program | fence("python") }}`.
 """
 
@@ -18,14 +18,14 @@ from azr.types import Role
 
 
 def prompt_root() -> Path:
-    """The folder of the prompt sets: beside the package in a checkout, inside it when installed."""
+    """The folder of the prompt sets: beside the package in a checkout, else inside it."""
     inside = Path(__file__).parent / "_prompts"
     return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
 
 
 def fence(text: str, tag: str) -> str:
-    """The text as a fenced block whose fence is longer than any that the text contains."""
-    runs = re.findall(r"`{3,}", str(text))  # `str` refuses a missing variable, which `findall` only stumbles over
+    """The text in a fenced block, with a fence that is longer than any in the text."""
+    runs = re.findall(r"`{3,}", str(text))  # `str` gives a clear error for a missing variable
     longest = max((len(run) for run in runs), default=2)
     marks = "`" * (longest + 1)
     return f"{marks}{tag}\n{text}\n{marks}"
@@ -35,7 +35,7 @@ class PromptSet:
     """One folder of templates, read once."""
 
     def __init__(self, name: str) -> None:
-        """`name` is a set of this package (`azr`, `nano`) or a path to a folder of your own.
+        """`name` is a set of this package (`azr`, `nano`) or a path to your own folder.
 
         Raises:
             ConfigError: there is no such set.
@@ -43,7 +43,7 @@ class PromptSet:
         folder = prompt_root() / name if re.fullmatch(r"[\w-]+", name) else Path(name)
         if not folder.is_dir():
             sets = ", ".join(sorted(entry.name for entry in prompt_root().iterdir() if entry.is_dir()))
-            raise ConfigError(f"tasks.prompts = {name!r}: there is no folder {folder}. The package has: {sets}.")
+            raise ConfigError(f"tasks.prompts = {name!r}: there is no folder {folder}. Packaged prompt sets: {sets}.")
         self.folder = folder
         self._loader = FileSystemLoader(folder)
         self._environment = Environment(loader=self._loader, undefined=StrictUndefined, autoescape=False)
@@ -51,7 +51,7 @@ class PromptSet:
         self._templates: dict[str, Template] = {}
 
     def also_look_in(self, folder: Path) -> None:
-        """Take templates that the set lacks from another folder of the same form: a plugin's own."""
+        """Take templates that this set lacks from a plug-in's folder of the same form."""
         if str(folder) not in self._loader.searchpath:
             self._loader.searchpath.append(str(folder))
 
@@ -59,7 +59,7 @@ class PromptSet:
         """The prompt of one cell.
 
         Raises:
-            ConfigError: the set has no template for the cell, or the template wants a variable that it is not given.
+            ConfigError: the set has no template for the cell, or the template uses an unknown variable.
         """
         name = f"{role.verb}/{task_type}.j2"
         try:
@@ -69,4 +69,4 @@ class PromptSet:
         except TemplateNotFound as error:
             raise ConfigError(f"the prompt set {self.folder} has no {error.name}; every task type needs one") from error
         except (TemplateError, UnicodeDecodeError) as error:
-            raise ConfigError(f"the prompt {self.folder / name} does not render: {error}") from error
+            raise ConfigError(f"cannot render the prompt {self.folder / name}: {error}") from error

@@ -95,7 +95,7 @@ def test_an_ordinary_text_gets_an_ordinary_fence() -> None:
 
 @pytest.mark.parametrize("name", ["nobody", "../prompts/nobody", "/nowhere/at/all"])
 def test_an_unknown_set_is_answered_with_those_that_there_are(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"there is no folder .*The package has: azr"):
+    with pytest.raises(ConfigError, match=r"there is no folder .*Packaged prompt sets: azr"):
         PromptSet(name)
 
 
@@ -129,5 +129,5 @@ def test_a_missing_template_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_template_that_does_not_render_is_named(template: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"deduction\.j2 does not render"):
+    with pytest.raises(ConfigError, match=r"cannot render the prompt .*deduction\.j2"):
         own_set(tmp_path, template).render(Role.SOLVER, "deduction", {"program": "p"})

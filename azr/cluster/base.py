@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from sandbox.audit.records import Label
 from sandbox.audit.worker_logs import ChainHead
+
+from sandbox.audit.records import Label
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self, Unpack
 
+from sandbox.audit.worker_logs import FOLDER, ChainHead, head_of, joined, logs_of, lost
+
 from azr.cluster.agreement import require_agreement
 from azr.cluster.base import Fleet, Node, NoWorkerLeft, Worker, WorkerLost
 from azr.cluster.routing import CHUNK, Router, Seat
@@ -25,7 +27,6 @@ from azr.cluster.sandbox_worker import TOKEN
 from azr.config import ClusterConfig
 from sandbox.audit.log import AuditLog
 from sandbox.audit.records import Label, LabelChanges
-from sandbox.audit.worker_logs import FOLDER, ChainHead, head_of, joined, logs_of, lost
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 logger = logging.getLogger(__name__)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, cast
 
 import ray  # pyright: ignore[reportMissingImports]  # not installed where this is type-checked
+from sandbox.audit.worker_logs import ChainHead
 
 from azr.cluster.base import Node, Reply, WorkerLost
 from azr.cluster.sandbox_worker import SandboxWorker
 from azr.config import ClusterConfig
 from sandbox.audit.records import Label
-from sandbox.audit.worker_logs import ChainHead
 from sandbox.types import Executor, Isolation, Job, SandboxError
 
 _ray: Any = ray

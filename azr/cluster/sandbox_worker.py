@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from sandbox.audit.worker_logs import FOLDER, ChainHead, log_of
+
 from azr.cluster.base import Reply
 from sandbox.audit.log import Audited, AuditLog, Label
-from sandbox.audit.worker_logs import FOLDER, ChainHead, log_of
 from sandbox.doctor.examine import require_isolation
 from sandbox.types import AuditError, Executor, Isolation, Job
 

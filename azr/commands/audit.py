@@ -33,8 +33,8 @@ app = typer.Typer(
 holds the hash of the previous one.
 
 RUN is a run directory, or a file that azr exec, validate or verify wrote with --audit. Start with
-[bold]azr audit verify RUN[/bold], then [bold]azr audit list RUN --status timeout[/bold] and
-[bold]azr audit show RUN ID[/bold].""",
+**azr audit verify RUN**, then **azr audit list RUN --status timeout** and
+**azr audit show RUN ID**.""",
 )
 console = Console()
 MAX_SHOWN = 50

@@ -1,50 +1,100 @@
-"""The model-free commands' transport: JSON lines in, JSON lines out, same order, `id` carried through.
+"""The transport of `azr exec`, `validate` and `verify`: JSON lines in and out, in the same order, `id` carried through.
 
 A line that cannot be used becomes `{"id": ..., "error": "line 7: ..."}` in its place; the others are processed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Protocol, TextIO
 
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from azr.build import make_executor
+from azr.config import Config
 from azr.errors import InputError
+from azr.tasks.rows import BadRow, Row, parse_row
+from sandbox.audit.log import Audited, AuditLog, Label
+from sandbox.types import Executor
 
-Row = dict[str, Any]
 CHUNK_LINES = 256
 """Lines in flight at once: enough to keep every container busy, few enough to hold in memory."""
+errors = Console(stderr=True)
 
 
-class BadRow(Exception):
-    """A row that is JSON but not what the command takes."""
+class Work(Protocol):
+    """What a command does with its rows."""
+
+    def check(self, row: Row) -> None:
+        """Raises `BadRow` if the command cannot use the row."""
+        ...
+
+    async def work(self, rows: Sequence[Row]) -> list[Row]:
+        """One answer per row, in the same order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One input line: a row, or why it is none."""
+class InputLine:
+    """One input line: a row, or the reason why it cannot be used."""
 
-    number: int
     row: Row
     error: str
 
 
-async def process(
-    source: Path,
-    target: Path,
-    *,
-    work: Callable[[Sequence[Row]], Awaitable[list[Row]]],
-    check: Callable[[Row], None],
-    on_progress: Callable[[int], None],
+def run(
+    source: Path, target: Path, *, config: Config, audit: Path | None, make_work: Callable[[Executor], Work]
 ) -> int:
+    """Process all lines in the config's sandbox; returns the exit code: 1 when a line could not be used.
+
+    Raises:
+        InputError: a file cannot be read or written.
+        SandboxError: the sandbox failed.
+    """
+    num_bad = asyncio.run(_run(source, target, config=config, audit=audit, make_work=make_work))
+    if num_bad:
+        errors.print(f"[bold red]{num_bad} input lines could not be used[/]; their output lines say why")
+    return 1 if num_bad else 0
+
+
+async def _run(
+    source: Path, target: Path, *, config: Config, audit: Path | None, make_work: Callable[[Executor], Work]
+) -> int:
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn())
+    async with make_executor(config.sandbox) as executor:
+        with (
+            _recorded(executor, audit) as recorded,
+            Progress(*columns, console=errors, disable=not errors.is_terminal) as progress,
+        ):
+            bar = progress.add_task("lines", total=None)
+            return await process(
+                source, target, make_work(recorded), on_progress=lambda count: progress.advance(bar, count)
+            )
+
+
+@contextmanager
+def _recorded(executor: Executor, audit: Path | None) -> Generator[Executor]:
+    """The executor, with an audit log if one was asked for. The log is anchored only if everything succeeded."""
+    if audit is None:
+        yield executor
+        return
+    with closing(AuditLog.open(audit)) as log:
+        yield Audited(executor, log, Label("cli"))
+        log.anchor(0)
+
+
+async def process(source: Path, target: Path, work: Work, *, on_progress: Callable[[int], None]) -> int:
     """Send every usable row through `work`, chunk by chunk; returns how many lines were not usable.
 
-    `-` means standard input or output. A target file appears only when it is whole.
+    `-` means standard input or output. A target file appears only when it is complete.
 
     Raises:
         InputError: a file cannot be read or written.
@@ -52,8 +102,8 @@ async def process(
     num_bad = 0
     with _reading(source) as lines, _writing(target) as out:
         while chunk := list(islice(lines, CHUNK_LINES)):
-            read = [read_line(number, text, check=check) for number, text in chunk]
-            done = iter(await work([line.row for line in read if not line.error]))
+            read = [read_line(number, text, check=work.check) for number, text in chunk]
+            done = iter(await work.work([line.row for line in read if not line.error]))
             for line in read:
                 answer = {"id": line.row.get("id"), "error": line.error} if line.error else next(done)
                 out.write(json.dumps(answer, ensure_ascii=True) + "\n")
@@ -63,42 +113,15 @@ async def process(
     return num_bad
 
 
-def read_line(number: int, text: str, *, check: Callable[[Row], None]) -> Line:
+def read_line(number: int, text: str, *, check: Callable[[Row], None]) -> InputLine:
     """A line as a row that the command can use, or with the reason why not."""
+    row: Row = {}
     try:
-        row: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        return Line(number, {}, f"line {number}: not JSON: {error}")
-    if not isinstance(row, dict):
-        return Line(number, {}, f"line {number}: not a JSON object")
-    try:
-        check(row)  # pyright: ignore[reportUnknownArgumentType]  # JSON objects have text keys
+        row = parse_row(text)
+        check(row)
     except BadRow as error:
-        return Line(number, {"id": row.get("id")}, f"line {number}: {error}")  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
-    return Line(number, row, "")  # pyright: ignore[reportUnknownArgumentType]
-
-
-def text_field(row: Row, name: str) -> str:
-    """A field that must be text.
-
-    Raises:
-        BadRow: it is missing or something else.
-    """
-    if not isinstance(row.get(name), str):
-        raise BadRow(f"`{name}` must be text" if name in row else f"`{name}` is missing")
-    return row[name]
-
-
-def texts_field(row: Row, name: str) -> tuple[str, ...]:
-    """A field that must be a list of texts.
-
-    Raises:
-        BadRow: it is missing or something else.
-    """
-    value = row.get(name)
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):  # pyright: ignore[reportUnknownVariableType]
-        raise BadRow(f"`{name}` must be a list of texts" if name in row else f"`{name}` is missing")
-    return tuple(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return InputLine(row, f"line {number}: {error}")
+    return InputLine(row, "")
 
 
 @contextmanager

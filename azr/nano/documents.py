@@ -1,4 +1,4 @@
-"""What the base is pretrained on: the prompts of `prompts/nano` with right replies, drawn without end.
+"""What the base model is pretrained on: an endless stream of `prompts/nano` prompts with correct replies.
 
 A filled-in example, solving a deduction task with thoughts::
 
@@ -14,8 +14,8 @@ A filled-in example, solving a deduction task with thoughts::
     1
     ```</answer>
 
-A direct reply starts at `</think>`. The prompts are rendered here by hand, because that is faster; a test holds them
-equal to the templates.
+A direct reply starts at `</think>`. The prompts are written here by hand, because that is faster; a test checks that
+they equal the rendered templates.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from azr.nano.grammar import Program, Value, source_text
 
 REFERENCE, INPUT, OUTPUT, MESSAGE = tokenizer.FIELDS
 NUM_INPUTS = 6
-"""N of `tasks.induction_inputs`: what a proposal of an induction task holds; half are shown to the solver."""
+"""N of `tasks.induction_inputs`: inputs in an induction proposal; the solver sees half of them."""
 IDENTITIES = (("def f(x):\n return x", "[3, 1]"), ("def f(x):\n    return x", "'Hello World'"))
-"""References that no draw gives, but that self-play starts from."""
+"""References that are never drawn, but from which self-play starts."""
 
 
 class Turn(NamedTuple):
-    """A prompt and its reply; what follows a reply in a document of several answers has only fields as its prompt."""
+    """A prompt and its reply. In a document with several answers, later prompts are only a field such as the input."""
 
     prompt: str
     completion: str
@@ -49,13 +49,13 @@ class Mixture(NamedTuple):
     thinking: float
     """Share of solver replies with thoughts."""
     answers: int
-    """Most answers about one program in a document of a deduction or abduction solver."""
+    """Largest number of answers about one program in a deduction or abduction document."""
     cells: tuple[float, ...] = (0.23, 0.23, 0.3, 0.08, 0.08, 0.08)
     """Shares of the cells: the solver's deduction, abduction and induction, then the proposer's."""
 
 
 DEPTHS = (0.10, 0.30, 0.35, 0.25)
-"""Shares of the programs with one to four statements, where no curriculum changes them."""
+"""Shares of programs with one to four statements, unless the curriculum changes them."""
 
 
 def solve_deduction_prompt(program: str, value: str) -> str:
@@ -97,13 +97,13 @@ def abduction_thoughts(program: Program, value: Value) -> str:
 
 
 def induction_thoughts(program: Program, value: Value) -> str:
-    """Every line with the value that it takes on the first shown input, so that the next can be chosen by it."""
+    """Every line with its value on the first shown input, which helps to choose the next line."""
     trace = grammar.run(program, value)
     return "".join(f"{s.line}{tokenizer.ARROW}{v!r}" for s, v in zip(program, trace, strict=True))
 
 
 def document(rng: Random, mixture: Mixture) -> list[Turn]:
-    """The turns of one document; one turn is what self-play sees."""
+    """The turns of one document; self-play only ever uses one turn."""
     cell = rng.choices(range(6), mixture.cells)[0]
     if cell == 2:
         return [_solve_induction(rng, mixture)]
@@ -123,7 +123,7 @@ def draw(rng: Random, mixture: Mixture) -> tuple[Program, Value]:
 
 
 def other_inputs(rng: Random, program: Program, value: Value, count: int) -> list[Value]:
-    """The input and others beside it, all different; fewer where the program takes few."""
+    """`count` different inputs, the given one first; fewer if the program accepts only few."""
     values = [value]
     for _ in range(3 * count):
         other = grammar.draw_other_input(rng, program, type(value)) if len(values) < count else None

@@ -13,7 +13,7 @@ from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 
 def logits(model: Qwen3ForCausalLM, ids_BT: Tensor) -> Tensor:
-    """Logits [B, T, V] of documents that start at the first token; no cache, no mask but the causal one."""
+    """Logits [B, T, V] of documents that start at the first token; no cache, only the causal mask."""
     width = model.config.head_dim
     assert width is not None
     turn = rotation(ids_BT.shape[1], width)

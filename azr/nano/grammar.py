@@ -1,8 +1,7 @@
 """The nano model's small Python: chains of one to four statements on a list, an int or a string.
 
 A filled-in example: `def f(x):\\n a=sorted(x)\\n return a[0]` on `[3, 1]` takes the values `[1, 3]` and `1`.
-Programs are drawn together with their values; text that a model wrote is parsed by `parse` and computed by `run`,
-never handed to Python.
+Programs are drawn together with their values. Text is parsed by `parse` and computed by `run`, never by Python itself.
 """
 
 from __future__ import annotations
@@ -248,7 +247,7 @@ def parse(text: str) -> Program:
     """The program that the text is.
 
     Raises:
-        OutsideGrammarError: it is none of ours.
+        OutsideGrammarError: it is not a program of the small language.
     """
     header, *lines = text.strip("\n").split("\n")
     if header != HEADER or not 1 <= len(lines) <= 2 * MAX_STATEMENTS:
@@ -275,7 +274,7 @@ def parse_value(text: str) -> Value:
     """A value from its canonical text.
 
     Raises:
-        OutsideGrammarError: it is neither a small int, a string of letters nor a list of ints.
+        OutsideGrammarError: it is not a small int, a string of letters or a list of ints.
     """
     text = text.strip("\n")
     if re.fullmatch(r"'[A-Za-z]{0,99}'", text):

@@ -1,6 +1,7 @@
-"""The held-out tasks of the nano model: drawn as its documents are, from programs that pretraining never saw.
+"""The held-out tasks of the nano model: drawn like its documents, from programs that pretraining never sees.
 
-A line of `heldout.jsonl` is a task in the form of `azr verify`; the first half of an induction task's runs is shown.
+A line of `heldout.jsonl` is a task in the form of `azr verify`; the solver sees the first half of an induction task's
+examples.
 """
 
 from __future__ import annotations
@@ -13,15 +14,14 @@ from azr.nano import grammar
 from azr.nano.documents import DEPTHS, NUM_INPUTS
 from azr.nano.grammar import Program, Value
 
-PATH = Path(__file__).parent / "heldout.jsonl"
 TASKS_PER_TYPE = 600
 SEED = 20_260
 
-Row = dict[str, str | list[str]]
+HeldOutRow = dict[str, str | list[str]]
 
 
-def rows(tasks_per_type: int = TASKS_PER_TYPE) -> list[Row]:
-    """The same tasks at every call; no program twice within a type."""
+def rows(tasks_per_type: int = TASKS_PER_TYPE) -> list[HeldOutRow]:
+    """The same tasks at every call; each program occurs once per type."""
     rng = Random(SEED)
     return [
         {"id": f"{task_type}-{number}", **row}
@@ -30,16 +30,13 @@ def rows(tasks_per_type: int = TASKS_PER_TYPE) -> list[Row]:
     ]
 
 
-def write(path: Path = PATH) -> None:
+def write(path: Path) -> None:
+    """Write the tasks; the packaged file `heldout.jsonl` was made this way."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows()), encoding="utf-8")
 
 
-def read(path: Path = PATH) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _of_type(rng: Random, task_type: str, count: int) -> list[Row]:
-    found: dict[str, Row] = {}
+def _of_type(rng: Random, task_type: str, count: int) -> list[HeldOutRow]:
+    found: dict[str, HeldOutRow] = {}
     while len(found) < count:
         program, value = _draw_held_out(rng)
         row = _induction(rng, program, value) if task_type == "induction" else _single(task_type, program, value)
@@ -55,14 +52,14 @@ def _draw_held_out(rng: Random) -> tuple[Program, Value]:
             return program, value
 
 
-def _single(task_type: str, program: Program, value: Value) -> Row:
+def _single(task_type: str, program: Program, value: Value) -> HeldOutRow:
     output = repr(grammar.run(program, value)[-1])
     text = grammar.source_text(program)
     return {"task_type": task_type, "program": text, "input": repr(value), "output": output, "message": ""}
 
 
-def _induction(rng: Random, program: Program, value: Value) -> Row | None:
-    """None where the program takes too few inputs."""
+def _induction(rng: Random, program: Program, value: Value) -> HeldOutRow | None:
+    """None if too few inputs work for the program."""
     values: list[Value] = [value]
     for _ in range(5 * NUM_INPUTS):
         other = grammar.draw_other_input(rng, program, type(value)) if len(values) < NUM_INPUTS else None

@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """For matrices only; matrices of one shape are orthogonalized together, which is faster on a CPU."""
+    """For matrices only. Matrices of the same shape are orthogonalized together, which is faster on a CPU."""
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(parameters, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One update; there is no closure to call."""
+        """One update; `closure` is not used."""
         del closure
         for group in self.param_groups:
             by_shape: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""Makes the nano base model from nothing: documents without end, one pass, one CPU thread.
+"""Makes the nano base model from random weights: one pass over an endless stream of documents, on one CPU thread.
 
-`azr nano pretrain` runs it; one seed gives the same weights on the same machine kind and torch, at one thread. Seed 0
-gave the shipped ones.
+`azr nano pretrain` runs it. A seed gives the same weights on the same kind of machine and version of torch. The
+packaged weights were made with seed 0.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ NUM_TOKENS = 4_600_000
 BATCH_TOKENS = 1100
 REPORT_TOKENS = 100_000
 PROMPT_WEIGHT = 0.1
-"""Weight of a prompt token in the loss; a reply's token has 1."""
+"""Weight of a prompt token in the loss; a reply token has weight 1."""
 MUON_RATE, ADAM_RATE = 1.5e-2, 4e-3
 
 SOLVING = (0.28, 0.28, 0.3, 0.05, 0.05, 0.04)
-"""Shares of the cells while most is about solving; see `Mixture.cells`."""
+"""Shares of the cells in the phase that is mostly about solving; see `Mixture.cells`."""
 
 Batch = list[tuple[list[int], list[float]]]
 """Token ids and loss weights of each document."""
 
 
-class Progress(NamedTuple):
-    """Where a pretraining stands."""
+class Pretraining(NamedTuple):
+    """Progress of a pretraining."""
 
     tokens: int
     num_tokens: int
     loss: float
-    """Weighted mean over the last report's steps, nats."""
+    """Weighted mean over the steps since the last report, in nats."""
     wall_s: float
 
 
-Report = Callable[[Progress, Qwen3ForCausalLM], None]
+Report = Callable[[Pretraining, Qwen3ForCausalLM], None]
 
 
 def pretrain(
@@ -57,7 +57,7 @@ def pretrain(
     *,
     seed: int = 0,
     num_tokens: int = NUM_TOKENS,
-    report: Report = lambda progress, model: None,
+    report: Report = lambda done, model: None,
 ) -> None:
     """Train a model from random weights and write it with its tokenizer, ready for `AutoModelForCausalLM`."""
     with _reproducible(seed):
@@ -69,7 +69,7 @@ def pretrain(
 
 @contextmanager
 def _reproducible(seed: int) -> Generator[None]:
-    """This seed, one thread, numbers too small to matter as zeros; torch is as it was afterwards."""
+    """Use this seed, one thread, and zeros for denormal numbers; restore torch's settings afterwards."""
     num_threads = torch.get_num_threads()
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
@@ -93,7 +93,7 @@ def _train(model: Qwen3ForCausalLM, rng: Random, num_tokens: int, report: Report
         tokens += sum(len(ids) for ids, _ in batch)
         if tokens - reported >= REPORT_TOKENS:
             reported = tokens
-            report(Progress(tokens, num_tokens, sum(losses) / len(losses), time.monotonic() - start), model)
+            report(Pretraining(tokens, num_tokens, sum(losses) / len(losses), time.monotonic() - start), model)
             losses.clear()
 
 
@@ -119,7 +119,7 @@ def create_model() -> Qwen3ForCausalLM:
 
 
 def mixture_at(done: float) -> Mixture:
-    """The curriculum: short programs, then all, mostly with thoughts; at last mostly direct replies, one a document."""
+    """The curriculum: short programs, then all, mostly with thoughts; finally mostly direct replies."""
     if done < 0.16:
         return Mixture(statements=(0.7, 0.3, 0, 0), thinking=0.7, answers=5, cells=SOLVING)
     if done < 0.26:

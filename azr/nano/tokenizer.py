@@ -1,7 +1,8 @@
 """The nano model's tokenizer: whole pieces of the small language, and single characters for everything else.
 
-`\\n a=`, `sorted(`, `39` and `</think><answer>```output\\n` are one token each, so that a million parameters need not
-spell. Encoding takes the longest piece at each place; decoding joins them: the round trip is exact on printable ASCII.
+`\\n a=`, `sorted(`, `39` and `</think><answer>```output\\n` are one token each, so that a model of a million
+parameters does not have to spell. Encoding takes the longest piece at each position, decoding joins the pieces; the
+round trip is exact on printable ASCII.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from azr.nano import grammar
 PAD, EOS, UNKNOWN = "<pad>", "<eos>", "<unk>"
 THINK = "\n<think>"
 ANSWER = {kind: f"</think><answer>```{kind}\n" for kind in ("python", "input", "output")}
-"""The token that ends the thoughts and opens the first block of the answer."""
+"""The token that ends the thought and opens the first block of the answer."""
 NEXT = {kind: f"\n```\n```{kind}\n" for kind in ("input", "message")}
 CLOSE = "\n```</answer>"
 TAGS = (
@@ -29,14 +30,14 @@ TAGS = (
     "<solve abduction>\n",
     "<solve induction>",
 )
-"""With its newline where a program follows; the tags of `FIELDS` bring their own."""
+"""With a newline if a program follows; the tags of `FIELDS` have their own."""
 FIELDS = ("\n<reference>\n", "\n<input>\n", "\n<output>\n", "\n<message>\n")
 ARROW = " -> "
 
 
 @lru_cache
 def pieces() -> tuple[str, ...]:
-    """Every token but the three special ones; a token's id is its place here plus three."""
+    """Every token except the three special ones; the id of a token is its position here plus three."""
     structure = [THINK, *ANSWER.values(), *NEXT.values(), CLOSE, *TAGS, *FIELDS, ARROW, grammar.HEADER]
     starts = [grammar.start(target) for target in (*grammar.VARIABLES, "x", "return")]
     forms = [part for o in grammar.OPERATIONS for part in re.split(r"\{[vc]\}", o.form)]

@@ -1,4 +1,4 @@
-"""What self-play asks of a policy: sample, learn, be saved. Local, scripted and distributed ones look alike."""
+"""What self-play needs from a policy: to sample, to learn and to be saved. Every kind of policy implements it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Sampling:
     top_p: float
     max_new_tokens: int
     num_samples: int = 1
-    """Completions a prompt."""
+    """Completions per prompt."""
     thinking: Thinking = "free"
-    """For evaluation: `off` closes the thought at once, `forced` keeps the first token from closing it."""
+    """For evaluation: `off` closes the thought at once, `forced` does not let the first token close it."""
     stream: str = ""
-    """Names the random stream, so that what is drawn does not depend on the order of calls; empty: the call's count."""
+    """Name of the random stream, so that samples do not depend on the order of calls; empty: the number of the call."""
 
 
 class Policy(Protocol):
-    """The language model being trained: something to sample from that also learns."""
+    """The language model being trained: it samples completions and learns from them."""
 
     @property
     def batches_continuously(self) -> bool:
@@ -52,7 +52,7 @@ class Policy(Protocol):
         """Learn from one step's samples; returns the learner's metrics (`loss`, `entropy`, `grad_norm`, ...).
 
         Raises:
-            PolicyError: the update gave a value that is not finite; the weights are those from before it.
+            PolicyError: the update gave a value that is not finite; the weights are unchanged.
         """
         ...
 
@@ -69,5 +69,5 @@ class Policy(Protocol):
         ...
 
     def export(self, folder: Path) -> None:
-        """Write the model and its tokenizer alone, in the form that `transformers` loads."""
+        """Write only the model and its tokenizer, in the form that `transformers` loads."""
         ...

@@ -1,15 +1,16 @@
-"""A local policy's folder: two safetensors files and a JSON file that carries their hashes. Nothing is unpickled.
+"""The folder of a local policy inside a checkpoint: two safetensors files and a JSON file. Nothing is unpickled.
 
 ::
 
     weights.safetensors      the trained parameters, float32
     optimizer.safetensors    AdamW's moments, `<parameter>/exp_avg` and so on
-    policy.json              counters and the sha256 of the two; written last, so that a cut-off save has none
+    policy.json              counters
+
+`azr.runs.checkpoint` verifies the SHA-256 of every file before a checkpoint is used, so they are not hashed again here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -27,41 +28,31 @@ SUMMARY = "policy.json"
 
 
 class _Summary(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(strict=True)
 
     seed: int
     generate_calls: int
     update_calls: int
     num_steps: int
-    sha256: dict[str, str]
 
 
 def write(folder: Path, state: OptimizerState, counters: Counters) -> None:
     """Write the three files into an existing folder."""
     save_file({name: weight.contiguous() for name, weight in state.weights.items()}, folder / WEIGHTS)
     save_file({name: moment.contiguous() for name, moment in state.moments.items()}, folder / MOMENTS)
-    hashes = {name: _sha256(folder / name) for name in (WEIGHTS, MOMENTS)}
-    summary = _Summary(**counters._asdict(), num_steps=state.num_steps, sha256=hashes)
+    summary = _Summary(**counters._asdict(), num_steps=state.num_steps)
     (folder / SUMMARY).write_text(json.dumps(summary.model_dump(), indent=1), encoding="utf-8")
 
 
 def read(folder: Path) -> tuple[OptimizerState, Counters]:
-    """What `write` wrote, on the CPU.
+    """Read what `write` wrote, onto the CPU.
 
     Raises:
-        CheckpointError: a file is missing, unreadable or not the one that was written.
+        CheckpointError: a file is missing or cannot be read.
     """
     try:
         summary = _Summary.model_validate_json((folder / SUMMARY).read_text(encoding="utf-8"))
-        changed = [name for name in (WEIGHTS, MOMENTS) if _sha256(folder / name) != summary.sha256.get(name)]
-        if changed:
-            raise CheckpointError(f"the checkpoint {folder} is damaged: {', '.join(changed)} is not what was saved")
         state = OptimizerState(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), summary.num_steps)
     except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from error
     return state, Counters(summary.seed, summary.generate_calls, summary.update_calls)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

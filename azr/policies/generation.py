@@ -1,4 +1,4 @@
-"""Sampling one batch of completions with `transformers`, and the logprob of every sampled token on the way.
+"""Samples one batch of completions with `transformers`, and keeps the logprob of every sampled token.
 
 Shapes: `B` rows of the batch, `P` prompt tokens (left-padded), `T` sampled tokens, `V` vocabulary.
 """
@@ -19,28 +19,28 @@ from azr.types import Completion
 
 
 class Continuation(NamedTuple):
-    """What was sampled after one row of prompt tokens."""
+    """The tokens sampled after one row of prompt tokens."""
 
     token_ids: tuple[int, ...]
-    """The end token included when it was sampled."""
+    """Includes the end token if it was sampled."""
     logprobs: tuple[float, ...]
     is_truncated: bool
 
 
 class Markers(NamedTuple):
-    """Token ids with a meaning of their own."""
+    """Token ids with a special meaning."""
 
     end_ids: Sequence[int]
     """Any of them ends a completion."""
     closing_steps: Steps
-    """What closes a thought; needed unless thinking is free."""
+    """The ids that close a thought; needed unless thinking is free."""
 
 
 class SamplingLogprobs(LogitsProcessor):
-    """Watches generation: keeps the logprob of every token that was drawn, in `B x V` memory instead of `B x T x V`.
+    """Records the logprob of every drawn token during generation, in `B x V` memory instead of `B x T x V`.
 
-    A processor sees the logits before the draw and the drawn token one call later. Given by the caller, it runs before
-    temperature and top-p, so the logits are the model's own; temperature is applied here, top-p is not renormalised.
+    A processor sees the logits before the draw, and the drawn token one call later. It runs before the processors for
+    temperature and top-p, so it sees the model's own logits; it applies the temperature, and ignores top-p.
     """
 
     def __init__(self, temperature: float) -> None:
@@ -85,15 +85,15 @@ def continue_batch(
     return [_cut(row, values, frozenset(markers.end_ids)) for row, values in zip(tokens, logprobs, strict=True)]
 
 
-class Decodes(Protocol):
-    """What is needed of a tokenizer to read a completion."""
+class Decoder(Protocol):
+    """The part of a tokenizer that turns token ids into text."""
 
     @property
     def decode(self) -> Callable[..., str | list[str]]: ...
 
 
-def completion(tokenizer: Decodes, prompt_ids: Sequence[int], continuation: Continuation) -> Completion:
-    """The continuation as the game sees it: its text has no end token, and keeps special tokens such as tags."""
+def completion(tokenizer: Decoder, prompt_ids: Sequence[int], continuation: Continuation) -> Completion:
+    """The continuation as self-play sees it. Its text has no end token but keeps special tokens such as tags."""
     token_ids, is_truncated = continuation.token_ids, continuation.is_truncated
     visible = list(token_ids if is_truncated else token_ids[:-1])
     return Completion(
@@ -128,6 +128,6 @@ def _generation_config(sampling: Sampling, end_ids: Sequence[int]) -> Generation
 
 
 def _cut(tokens: list[int], logprobs: list[float], end_ids: frozenset[int]) -> Continuation:
-    """The row up to and with its first end token; what follows is padding."""
+    """The row up to and including its first end token; the rest is padding."""
     length = next((place for place, token in enumerate(tokens, start=1) if token in end_ids), None)
     return Continuation(tuple(tokens[:length]), tuple(logprobs[:length]), is_truncated=length is None)

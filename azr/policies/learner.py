@@ -1,4 +1,4 @@
-"""What turns training samples into optimizer steps: forward, loss, backward over micro-batches, then one AdamW step.
+"""Turns training samples into optimizer steps: forward, loss and backward per micro-batch, then one AdamW step.
 
 Shapes: `B` samples of a micro-batch, `T` predicting positions, `K` of them in the span that holds actions, `N` actions,
 `V` vocabulary.
@@ -33,14 +33,14 @@ class Portion(NamedTuple):
 
     batch: MicroBatch
     proximal_logprobs_N: Tensor | None
-    """Of the policy before the update; None where they need no pass of their own, or none are wanted."""
+    """Logprobs of the policy before the update; None if they need no separate pass or are not wanted."""
 
 
 class Learner:
     """Owns the optimizer of a model's trainable parameters.
 
-    Where another engine samples (`samples_itself` is false), sampling logprobs are not this model's. The difference is
-    measured and corrected, unless `importance_cap` is 0: the ratio is then taken against the sampler, as it stands.
+    If another engine samples (`samples_itself` is false), the sampling logprobs are not those of this model. The
+    difference is measured and corrected, unless `importance_cap` is 0: the ratio is then taken against the sampler.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Learner:
         """`updates_per_step` optimizer steps on minibatches that `generator` draws; returns token means for the log.
 
         Raises:
-            PolicyError: nothing to learn from, or a loss or gradient is not finite; the weights are those from before.
+            PolicyError: there is nothing to learn from, or a loss or gradient is not finite; the weights are unchanged.
         """
         spoken = [sample for sample in samples if sample.token_ids]
         if not spoken:
@@ -90,11 +90,11 @@ class Learner:
         return self._optimizer.state()
 
     def restore(self, state: OptimizerState) -> None:
-        """Raises `CheckpointError` when the state is of another model."""
+        """Raises `CheckpointError` if the state belongs to another model."""
         self._optimizer.restore(state)
 
     def _portions(self, samples: Sequence[TrainingSample], *, is_only: bool) -> list[Portion]:
-        """Micro-batches; where later optimizer steps follow, with the logprobs that hold before the first."""
+        """Micro-batches; if more than one optimizer step follows, with the logprobs before the first one."""
         batches = micro_batches(samples, max_tokens=self._config.micro_batch_tokens)
         if is_only or not self._corrects_sampler:
             return [Portion(batch, None) for batch in batches]
@@ -121,11 +121,11 @@ class Learner:
             tally.add_gaps(sampled)
         loss_sum = float(torch.stack(losses).sum())
         if not math.isfinite(loss_sum):
-            raise PolicyError(f"the loss is {loss_sum}: the weights were left as they were")
+            raise PolicyError(f"the loss is {loss_sum}. The weights were not changed.")
         tally.add_step(self._optimizer.step(), learning_rate=learning_rate, num_tokens=num_tokens)
 
     def _proximal(self, portion: Portion, current: TokenLogprobs) -> Tensor | None:
-        """In an update of one step the policy before it is the policy now."""
+        """In an update of one step the current policy is the policy before it."""
         if portion.proximal_logprobs_N is not None or not self._corrects_sampler:
             return portion.proximal_logprobs_N
         return current.logprobs_N.detach()
@@ -148,7 +148,7 @@ def action_logprobs(model: PreTrainedModel, batch: MicroBatch, *, temperature: f
 def split_minibatches(
     samples: Sequence[TrainingSample], count: int, *, generator: torch.Generator
 ) -> list[list[TrainingSample]]:
-    """The samples, shuffled, in `count` parts of equal size but for one; fewer where there are fewer samples."""
+    """The samples, shuffled, in `count` parts of nearly equal size; fewer parts if there are fewer samples."""
     if count == 1:
         return [list(samples)]
     order = cast("list[int]", torch.randperm(len(samples), generator=generator).tolist())
@@ -157,7 +157,7 @@ def split_minibatches(
 
 
 class _Tally:
-    """Sums for the log. Figures stay tensors until the end, so that a GPU is not waited for in between."""
+    """Sums for the metrics. They stay tensors until the end, so that the CPU does not wait for the GPU in between."""
 
     def __init__(self) -> None:
         self._figures: list[tuple[LossFigures, int]] = []

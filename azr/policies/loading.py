@@ -1,4 +1,4 @@
-"""From a model's name or folder to torch modules: which path, which device, which dtype, which weights are trained."""
+"""Loads a model by name or folder: its path, device, dtype, and which weights are trained."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class LoadedModel(NamedTuple):
     """A causal language model ready to sample and to train."""
 
     model: PreTrainedModel
-    """Computes logits; adapters, if any, are already inside its layers."""
+    """Computes logits; if there are adapters, they are inside its layers."""
     tokenizer: PreTrainedTokenizerBase
     adapters: PeftModel | None
-    """The same modules seen through peft; None when all weights are trained."""
+    """The same modules wrapped by peft; None if all weights are trained."""
     generation_config: GenerationConfig
-    """As the model's folder had it. The model's own is emptied, so that its sampling defaults cannot leak in."""
+    """From the model's folder. The model's own copy is emptied, so that its sampling defaults do not apply."""
 
     @property
     def end_ids(self) -> list[int]:
@@ -41,7 +41,7 @@ class LoadedModel(NamedTuple):
 
 
 def end_ids(source: str, of_tokenizer: int | None) -> list[int]:
-    """The same of a model's folder or hub name, without its weights."""
+    """Tokens that end a completion, for a model folder or hub name, without loading its weights."""
     config = cast(PreTrainedConfig, AutoConfig.from_pretrained(source))
     try:
         generation = GenerationConfig.from_pretrained(source)
@@ -57,10 +57,10 @@ def _united_ends(generation: GenerationConfig, config: PreTrainedConfig, of_toke
 
 
 def load_model(config: ModelConfig) -> LoadedModel:
-    """The model and tokenizer that `config` names, on their device. Draws random numbers for fresh adapters.
+    """The model and tokenizer that `config` names, on their device. New adapters are drawn at random.
 
     Raises:
-        PolicyError: the folder is not there, cannot be read as a causal language model, or there is no such device.
+        PolicyError: the folder does not exist or is not a causal language model, or there is no such device.
     """
     device = pick_device(config.device)
     source = resolve_path(config.path)
@@ -81,40 +81,40 @@ def load_model(config: ModelConfig) -> LoadedModel:
 
 
 def resolve_path(path: str) -> str:
-    """The folder or hub name that `path` means; what looks like a folder is never asked for over the network.
+    """The folder or hub name that `path` means. A path that looks like a folder never causes a network request.
 
     Raises:
-        PolicyError: it looks like a folder and is not there.
+        PolicyError: it looks like a folder but does not exist.
     """
     folder = NANO_WEIGHTS if path == "nano" else Path(path).expanduser()
     if folder.is_dir():
         return str(folder)
     if path == "nano":
-        raise PolicyError(f"the embedded model is missing: there is no folder {folder}")
+        raise PolicyError(f"the embedded model is missing: there is no folder {folder}. Reinstall azr.")
     if folder.is_file():
-        raise PolicyError(f"model.path must be a folder, but {folder} is a file")
+        raise PolicyError(f"model.path = {path!r} is a file; it must be a folder, a hub name or nano")
     parts = folder.parts
     is_hub_name = len(parts) <= 2 and not folder.is_absolute() and path[0] not in "~." and not path.endswith("/")
     if not is_hub_name or (len(parts) == 2 and Path(parts[0]).is_dir()):
-        raise PolicyError(f"there is no model folder {folder.absolute()}")
+        raise PolicyError(f"model.path = {path!r}: there is no folder {folder.absolute()}")
     return path
 
 
 def pick_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one.
+    """`auto` means the GPU if there is one.
 
     Raises:
-        PolicyError: `cuda` was asked for by name and torch sees none.
+        PolicyError: `cuda` was named, but torch sees no GPU.
     """
     if device == "cuda" and not torch.cuda.is_available():
-        raise PolicyError("model.device is cuda, but torch sees no GPU; use auto or cpu")
+        raise PolicyError("model.device = 'cuda', but torch sees no GPU. Use auto or cpu.")
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device("cuda", torch.cuda.current_device()) if device == "cuda" else torch.device(device)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
+    """`auto` means bfloat16 on a GPU and float32 on a CPU."""
     if dtype == "auto":
         dtype = "bfloat16" if device.type == "cuda" else "float32"
     return torch.bfloat16 if dtype == "bfloat16" else torch.float32
@@ -128,14 +128,14 @@ def _build(source: str, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _remove_dropout(model: torch.nn.Module) -> None:
-    """A ratio of logprobs means nothing if the two come from different random sub-networks."""
+    """With dropout, the two logprobs of a ratio would come from different random sub-networks."""
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
 
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:
-    """Layers recompute their activations in the backward pass. `transformers` renamed the method on the way to 6."""
+    """Let layers recompute their activations in the backward pass. `transformers` 6 renames the method."""
     name = "activation_checkpointing_enable"
     enable = getattr(model, name if hasattr(model, name) else "gradient_checkpointing_enable")
     cast("Callable[[dict[str, bool]], None]", enable)({"use_reentrant": False})
@@ -147,8 +147,8 @@ def _add_adapters(model: PreTrainedModel, lora: LoraConfig) -> PeftModel:
         r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
     )
     try:
-        with warnings.catch_warnings():  # peft 0.21 still asks transformers 5.23 by the name that was
+        with warnings.catch_warnings():  # peft 0.21 still uses a name that transformers 5.23 deprecates
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             return cast(PeftModel, get_peft_model(model, config))
     except ValueError as error:
-        raise PolicyError(f"model.lora does not fit this model: {error}") from error
+        raise PolicyError(f"model.lora cannot be used with this model: {error}") from error

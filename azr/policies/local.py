@@ -31,11 +31,10 @@ from azr.types import Completion, TrainingSample
 class LocalPolicy:
     """Implements `azr.policies.base.Policy`.
 
-    All torch work runs in one thread of its own: calls queue up there, the event loop stays free for the sandbox, and
-    there is never more than one stream of torch operations. What a call draws depends on the seed and on how many
-    calls came before it, or on the stream that it names, on nothing else; torch's global random state is as it was
-    afterwards. On a CPU the same seed gives the same bits; on a GPU as far as its kernels do, and with a sampler that
-    batches continuously as far as logprobs do not depend on who else is in the batch.
+    All torch work runs in one dedicated thread, so that the event loop stays free for the sandbox. What a call samples
+    depends only on the seed and on the number of earlier calls, or on the stream that the call names; torch's global
+    random state is restored afterwards. On a CPU the same seed gives the same bits. On a GPU this holds if its kernels
+    are deterministic, and with a continuously batching sampler if logprobs do not depend on the rest of the batch.
     """
 
     def __init__(
@@ -47,10 +46,10 @@ class LocalPolicy:
         *,
         make_sampler: MakeSampler | None = None,
     ) -> None:
-        """Load the model; without `make_sampler` it also samples itself.
+        """Load the model. Without `make_sampler` it also does the sampling.
 
         Raises:
-            PolicyError: it is not there or does not load.
+            PolicyError: the model does not exist or does not load.
         """
         if model.threads:
             torch.set_num_threads(model.threads)
@@ -79,13 +78,13 @@ class LocalPolicy:
         Logprobs are of the temperature-scaled distribution, before top-p. `text` keeps special tokens such as tags.
 
         Raises:
-            PolicyError: a prompt is empty, the memory is too small, or the logits are not finite.
+            PolicyError: a prompt is empty, memory runs out, or the logits are not finite.
         """
         stream, self._counters = self._counters.generating(sampling.stream)
         epoch = self._counters.update_calls
         rows = self._tokenize(prompts)
         if not all(rows):
-            raise PolicyError("a prompt without a single token cannot be continued")
+            raise PolicyError("cannot generate: a prompt has no tokens")
         sampled = await self._sampler.sample(rows, sampling, stream=stream, epoch=epoch)
         return await asyncio.to_thread(self._completions, rows, sampled)
 
@@ -104,7 +103,7 @@ class LocalPolicy:
         `learning_rate`, `tokens`, `optimizer_steps`.
 
         Raises:
-            PolicyError: a value is not finite, or the memory is too small; the weights are those from before.
+            PolicyError: a value is not finite, or memory runs out; the weights are unchanged.
         """
         stream, self._counters = self._counters.updating()
         return await in_thread(self._thread, partial(self._update, list(samples), stream=stream))
@@ -114,15 +113,15 @@ class LocalPolicy:
         self._thread.submit(lambda: checkpoint.write(folder, self._learner.state(), self._counters)).result()
 
     def load(self, folder: Path) -> None:
-        """Become exactly what `save` wrote, its seed included.
+        """Become exactly what `save` wrote, including its seed.
 
         Raises:
-            CheckpointError: the folder is incomplete, damaged or of another model.
+            CheckpointError: a file is missing or cannot be read, or belongs to another model.
         """
         self._thread.submit(self._load, folder).result()
 
     def export(self, folder: Path) -> None:
-        """Write a model that `transformers` loads by itself, with adapters merged into a copy of the weights."""
+        """Write a model that `transformers` can load, with adapters merged into a copy of the weights."""
         self._thread.submit(self._export, folder).result()
 
     def _tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -139,7 +138,7 @@ class LocalPolicy:
     def _update(self, samples: list[TrainingSample], *, stream: Stream) -> dict[str, float]:
         self._sampler.release()
         with (
-            torch_errors("learn; a smaller learner.micro_batch_tokens needs less memory"),
+            torch_errors("learn (a smaller learner.micro_batch_tokens needs less memory)"),
             stream.borrowed() as generator,
         ):
             return self._learner.update(samples, generator=generator)
@@ -160,7 +159,7 @@ class LocalPolicy:
 
 
 def _reference(loaded: LoadedModel, temperature: float) -> Reference:
-    """Logprobs under the start model: the one below the adapters, or a frozen copy where all weights are trained."""
+    """Logprobs under the start model: the weights without adapters, or a frozen copy if all weights are trained."""
     adapters = loaded.adapters
     model = loaded.model if adapters else copy.deepcopy(loaded.model).requires_grad_(False)
 

@@ -1,8 +1,8 @@
-"""AdamW over float32 weights, whatever dtype the model computes in.
+"""AdamW on float32 weights, for every dtype that the model computes in.
 
-At a learning rate of 1e-6 a bfloat16 weight, with its 8 significant bits, would never move. So where the model is in
-bfloat16, weights, gradients and moments are kept in float32 here, and the model's parameters are rounded copies:
-18 bytes a parameter (2 weight, 4 + 4 + 8 here). Where the model is in float32, its parameters are used as they are.
+At a learning rate of 1e-6 a bfloat16 weight, with its 8 significant bits, would never change. So the weights, gradients
+and moments of a bfloat16 model are kept in float32 here, and its parameters are rounded copies: 18 bytes per parameter
+(2 for the copy, 4 + 4 + 8 here). The parameters of a float32 model are used directly.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from azr.errors import CheckpointError, PolicyError
 
 
 class OptimizerState(NamedTuple):
-    """All that the next step depends on, by parameter name."""
+    """Everything that the next step depends on, by parameter name."""
 
     weights: dict[str, Tensor]
     moments: dict[str, Tensor]
@@ -41,12 +41,12 @@ class MasterAdamW:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step: rises linearly over the first `warmup_steps`, then constant."""
+        """Of the next step: it rises linearly over the first `warmup_steps`, then stays constant."""
         warm = min(1.0, (self.num_steps + 1) / max(1, self._config.warmup_steps))
         return self._config.learning_rate * warm
 
     def accumulate(self) -> None:
-        """Take over the gradients of one backward pass, in float32, and free the model's own."""
+        """Add the gradients of one backward pass, in float32, and free the model's own."""
         for name, parameter in self._parameters.items():
             master = self._masters[name]
             if master is parameter or parameter.grad is None:
@@ -56,15 +56,15 @@ class MasterAdamW:
             parameter.grad = None
 
     def step(self) -> float:
-        """Clip the gradient, move the weights, forget the gradient; returns its norm before clipping.
+        """Clip the gradient, update the weights, drop the gradient; returns its norm before clipping.
 
         Raises:
-            PolicyError: the gradient is not finite; no weight has been touched.
+            PolicyError: the gradient is not finite; no weight was changed.
         """
         norm = float(torch.nn.utils.clip_grad_norm_(self._masters.values(), self._config.max_grad_norm))
         if not math.isfinite(norm):
             self.discard()
-            raise PolicyError(f"the gradient's norm is {norm}: the weights were left as they were")
+            raise PolicyError(f"the norm of the gradient is {norm}. The weights were not changed.")
         for group in self._adamw.param_groups:
             group["lr"] = self.learning_rate
         self._adamw.step()
@@ -74,7 +74,7 @@ class MasterAdamW:
         return norm
 
     def discard(self) -> None:
-        """Forget accumulated gradients."""
+        """Drop the accumulated gradients."""
         self._adamw.zero_grad()
 
     def state(self) -> OptimizerState:
@@ -88,10 +88,10 @@ class MasterAdamW:
 
     @torch.no_grad()
     def restore(self, state: OptimizerState) -> None:
-        """Become what `state` describes.
+        """Take over a state.
 
         Raises:
-            CheckpointError: its names or shapes are not those of this model; nothing has been changed.
+            CheckpointError: its names or shapes are not those of this model; nothing was changed.
         """
         self._check(state)
         entries = [self._moments_of(name, state.moments) for name in self._masters]
@@ -113,11 +113,11 @@ class MasterAdamW:
         if shapes != found:
             wrong = sorted(name for name in shapes.keys() | found.keys() if shapes.get(name) != found.get(name))
             raise CheckpointError(
-                f"the checkpoint is of another model: {len(wrong)} weights differ, such as {wrong[0]}"
+                f"the checkpoint belongs to another model: {len(wrong)} weights differ, e.g. {wrong[0]}"
             )
         wanted = {f"{name}/{key}" for name in shapes for key in ("step", "exp_avg", "exp_avg_sq")}
         if state.moments.keys() - wanted or (state.num_steps and not state.moments):
-            raise CheckpointError("the checkpoint's optimizer state does not fit its weights")
+            raise CheckpointError("the optimizer state in the checkpoint does not fit its weights")
 
     def _moments_of(self, name: str, moments: Mapping[str, Tensor]) -> dict[str, Tensor]:
         prefix = f"{name}/"

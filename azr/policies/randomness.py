@@ -1,4 +1,4 @@
-"""Random numbers that depend on names and counts: torch's own, borrowed for the length of a `with`, and bare seeds."""
+"""Random streams that depend only on a seed and a name, and borrow torch's global state for the length of a `with`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 
 class Stream(NamedTuple):
-    """Random numbers that depend on a seed and a purpose alone."""
+    """Random numbers that depend only on a seed and a purpose."""
 
     seed: int
     purpose: str
@@ -21,7 +21,7 @@ class Stream(NamedTuple):
         return random_stream(self.seed, self.purpose)
 
     def seed_of(self, place: int) -> int:
-        """A seed of its own for one place of the stream."""
+        """A separate seed for one position in the stream."""
         return derived_seed(self.seed, f"{self.purpose} {place}")
 
 
@@ -33,7 +33,7 @@ class Counters(NamedTuple):
     update_calls: int
 
     def generating(self, name: str) -> tuple[Stream, Counters]:
-        """The stream of the next call of `generate`, and the counters after it: a call that has no name is counted."""
+        """The stream of the next `generate`, and the counters after it. Only calls without a name are counted."""
         if name:
             return Stream(self.seed, f"generate {name}"), self
         counted = self._replace(generate_calls=self.generate_calls + 1)
@@ -45,16 +45,16 @@ class Counters(NamedTuple):
 
 
 def derived_seed(seed: int, purpose: str) -> int:
-    """63 bits that depend on seed and purpose alone."""
+    """63 bits that depend only on seed and purpose."""
     digest = hashlib.sha256(f"{seed} {purpose}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 @contextmanager
 def random_stream(seed: int, purpose: str) -> Generator[torch.Generator]:
-    """Global random state, CPU and GPU, and a generator that depend on seed and purpose alone; restored afterwards.
+    """Seed torch's global random state and a new generator from seed and purpose; restore the state afterwards.
 
-    `transformers` samples from the global state only, so it cannot be given a generator of its own.
+    `transformers` samples only from the global state and accepts no generator.
     """
     derived = derived_seed(seed, purpose)
     with untouched_randomness():
@@ -63,6 +63,6 @@ def random_stream(seed: int, purpose: str) -> Generator[torch.Generator]:
 
 
 def untouched_randomness() -> AbstractContextManager[None]:
-    """Torch's global random state, CPU and GPU, is afterwards what it was."""
+    """Restore torch's global random state, on CPU and GPU, afterwards."""
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     return cast("AbstractContextManager[None]", torch.random.fork_rng(devices=devices))

@@ -1,4 +1,4 @@
-"""Who continues prompts for a local policy: the learner's own model with `transformers`, or an engine beside it."""
+"""How a local policy samples: with the learner's own model through `transformers`, or with a separate engine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rows = Sequence[Sequence[int]]
 
 
 class Sampler(Protocol):
-    """Continues rows of tokens with the weights that the learner has when the call's turn comes."""
+    """Continues rows of tokens with the learner's weights at the time of the call."""
 
     @property
     def batches_continuously(self) -> bool:
@@ -31,13 +31,13 @@ class Sampler(Protocol):
 
     @property
     def is_learner(self) -> bool:
-        """Whether its logprobs are those of the very model that learns."""
+        """Whether its logprobs come from the same modules that learn."""
         ...
 
     async def sample(self, rows: Rows, sampling: Sampling, *, stream: Stream, epoch: int) -> list[list[Continuation]]:
-        """`num_samples` continuations of each row; what is drawn depends on the stream and the weights alone.
+        """`num_samples` continuations per row. They depend only on the stream and the weights.
 
-        Calls of one epoch see the same weights; it is the number of updates asked for before the call.
+        `epoch` is the number of updates requested before the call; all calls of one epoch see the same weights.
 
         Raises:
             PolicyError: the model cannot generate.
@@ -45,12 +45,12 @@ class Sampler(Protocol):
         ...
 
     def release(self) -> None:
-        """The weights are about to change: give memory back. Called in the policy's thread."""
+        """Give memory back, because the weights are about to change. Called in the policy's thread."""
         ...
 
 
 MakeSampler = Callable[[LoadedModel, ThreadPoolExecutor], Sampler]
-"""Given the loaded model and the one thread that all work on it runs in."""
+"""Makes a sampler from the loaded model and the one thread in which all work on it runs."""
 
 
 class TransformersSampler:
@@ -70,7 +70,7 @@ class TransformersSampler:
         return True
 
     async def sample(self, rows: Rows, sampling: Sampling, *, stream: Stream, epoch: int) -> list[list[Continuation]]:
-        del epoch  # calls and updates take turns in the thread
+        del epoch  # the thread runs calls and updates one after the other
         return await in_thread(self._thread, partial(self._sample, rows, sampling, stream))
 
     def release(self) -> None:
@@ -83,7 +83,7 @@ class TransformersSampler:
         batches = [by_length[start : start + self._batch_size] for start in range(0, len(rows), self._batch_size)]
         markers = Markers(self._loaded.end_ids, () if sampling.thinking == "free" else self._closing_steps)
         sampled: dict[int, Continuation] = {}
-        with torch_errors("generate; a smaller sampling.batch_size needs less memory"), stream.borrowed():
+        with torch_errors("generate (a smaller sampling.batch_size needs less memory)"), stream.borrowed():
             for batch in batches:
                 prompt_rows = [rows[place] for place in batch]
                 continued = continue_batch(self._loaded.model, prompt_rows, sampling=sampling, markers=markers)
@@ -97,13 +97,13 @@ class TransformersSampler:
 
 
 async def in_thread(thread: ThreadPoolExecutor, work: Callable[[], Value]) -> Value:
-    """The work's value, once the thread has come to it."""
+    """Run the work in the thread and return its value."""
     return await asyncio.get_running_loop().run_in_executor(thread, work)
 
 
 @contextmanager
 def torch_errors(doing: str) -> Generator[None]:
-    """Torch's errors as ours, said once at the border."""
+    """Turn torch's errors into `PolicyError`."""
     try:
         yield
     except (RuntimeError, ValueError, IndexError) as error:

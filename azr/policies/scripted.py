@@ -1,4 +1,4 @@
-"""A policy that answers from a script: what the tests of other rooms sample from. Needs no torch."""
+"""A policy that answers from a script, for tests. It needs no torch."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ STATE = "scripted.json"
 class ScriptedPolicy:
     """Implements `azr.policies.base.Policy`: `ScriptedPolicy(lambda prompt: "...")`, `ScriptedPolicy({prompt: reply})`.
 
-    The completions of one prompt are all alike, unless the script answers with a list, whose replies take turns.
+    All completions of a prompt are the same, unless the script answers with a list, whose replies take turns.
     """
 
     def __init__(self, script: Callable[[str], str | Sequence[str]] | Mapping[str, str | Sequence[str]]) -> None:
         self._script = script if callable(script) else script.__getitem__
         self.prompts: list[str] = []
-        """Every prompt asked for so far, in order."""
+        """Every prompt so far, in order."""
         self.updates: list[tuple[TrainingSample, ...]] = []
         """The samples of every update, in order."""
         self.num_updates = 0
-        """Updates so far, those before a `load` included."""
+        """Updates so far, including those before a `load`."""
 
     @property
     def batches_continuously(self) -> bool:
@@ -43,7 +43,7 @@ class ScriptedPolicy:
         return len(text.encode("utf-8", "surrogatepass"))
 
     async def update(self, samples: Sequence[TrainingSample]) -> Mapping[str, float]:
-        """Remember the samples; the loss is 0."""
+        """Record the samples; the loss is 0."""
         self.updates.append(tuple(samples))
         self.num_updates += 1
         tokens = sum(len(sample.token_ids) for sample in samples)
@@ -53,7 +53,7 @@ class ScriptedPolicy:
         (folder / STATE).write_text(json.dumps({"num_updates": self.num_updates}), encoding="utf-8")
 
     def load(self, folder: Path) -> None:
-        """Raises `CheckpointError` when the file is missing or damaged."""
+        """Raises `CheckpointError` if the file is missing or damaged."""
         try:
             self.num_updates = int(json.loads((folder / STATE).read_text(encoding="utf-8"))["num_updates"])
         except (OSError, ValueError, KeyError, TypeError) as error:

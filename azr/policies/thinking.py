@@ -1,7 +1,7 @@
-"""Steering the first tokens of a completion for evaluation: what accuracy is without a thought, or with one forced.
+"""Steers the first tokens of a completion, to measure accuracy without a thought or with a forced one.
 
-The thought is closed by `</think>`. In some vocabularies one token spells it, alone or with what follows; in others
-it takes several tokens.
+`</think>` closes the thought. In some vocabularies it is one token, alone or with text that follows; in others it is
+several tokens.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Steps = tuple[tuple[int, ...], ...]
 
 
 def closing_steps(tokenizer: PreTrainedTokenizerBase) -> Steps:
-    """One step with every token that starts with `</think>`; else a step for each token that it takes to spell it."""
+    """One step with every token that starts with `</think>`; if there is none, one step per token of its spelling."""
     spelled = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     closing = tuple(token for token, text in enumerate(spelled) if text.startswith(THOUGHT_END))
     if closing:
@@ -31,7 +31,7 @@ def closing_steps(tokenizer: PreTrainedTokenizerBase) -> Steps:
 
 
 class ThoughtSteering(LogitsProcessor):
-    """`off`: only the closing tokens can be drawn first. `forced`: the first token can be none that closes."""
+    """`off`: only closing tokens can be drawn first. `forced`: the first token cannot be a closing one."""
 
     def __init__(self, thinking: Thinking, steps: Sequence[Sequence[int]], *, prompt_width: int) -> None:
         self._thinking = thinking

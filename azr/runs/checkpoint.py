@@ -1,7 +1,7 @@
-"""Checkpoints: whole or not there, checked before they are used.
+"""Checkpoints: complete or absent, and verified before they are used.
 
-A save writes into a hidden folder, lists every file with size and SHA-256 in a manifest, makes it durable and moves
-it to its name in one rename. A kill at any moment leaves the checkpoints from before as they were.
+A save fills a hidden folder, lists every file with its size and SHA-256 in a manifest, makes all of it durable and
+renames the folder. A kill at any moment leaves earlier checkpoints untouched.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class SavedFile(BaseModel):
-    """What the manifest says of one file."""
+    """One file in the manifest."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -39,7 +39,7 @@ class SavedFile(BaseModel):
 
 
 class Manifest(BaseModel):
-    """What a checkpoint must hold to be whole."""
+    """The files of a complete checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -49,7 +49,7 @@ class Manifest(BaseModel):
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint that was verified."""
+    """A checkpoint of a run, by step."""
 
     step: int
     folder: Path
@@ -68,16 +68,16 @@ class CheckpointStore:
         self._free_bytes = free_bytes
 
     def save(self, step: int, write: Callable[[Path], None]) -> Path:
-        """Have `write` fill an empty folder and keep it as this step's checkpoint; older ones beyond `keep` go.
+        """Let `write` fill an empty folder and make it this step's checkpoint. Only the newest `keep` ones stay.
 
         Raises:
-            RunError: the disk is full or refuses; the checkpoints from before are intact.
+            RunError: the disk is full or fails; earlier checkpoints are intact.
         """
         unfinished = self.folder / f"{_UNFINISHED}{step}"
         with disk_faults(f"save the checkpoint of step {step} in {self.folder}"):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._remove_unfinished()
-            self._require_room(step)
+            self._require_space(step)
             try:
                 unfinished.mkdir()
                 self._fill(unfinished, write)
@@ -89,12 +89,12 @@ class CheckpointStore:
         return saved
 
     def latest(self) -> Checkpoint | None:
-        """The newest intact checkpoint, None without one. Damaged ones are passed over with a warning."""
+        """The newest intact checkpoint, or None. Damaged ones are skipped with a warning."""
         for step, folder in reversed(self._saved()):
             fault = find_damage(folder, step)
             if not fault:
                 return Checkpoint(step, folder)
-            logger.warning("the checkpoint %s is damaged and passed over: %s", folder, fault)
+            logger.warning("skipping the damaged checkpoint %s: %s", folder, fault)
         return None
 
     def damaged(self) -> list[tuple[Checkpoint, str]]:
@@ -112,8 +112,8 @@ class CheckpointStore:
         for leftover in self.folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(leftover)
 
-    def _require_room(self, step: int) -> None:
-        """The checkpoint before tells what this one needs: better said now than after half an hour of writing."""
+    def _require_space(self, step: int) -> None:
+        """Expect the size of the previous checkpoint, so that a full disk is reported before a long write."""
         saved = self._saved()
         if not saved:
             return
@@ -121,22 +121,22 @@ class CheckpointStore:
         free = self._free_bytes(self.folder)
         if free < needed:
             raise RunError(
-                f"no room for the checkpoint of step {step} in {self.folder}: it needs about "
-                f"{needed / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free. Free some space, "
-                f"then go on with --resume from step {saved[-1].step}, which is intact."
+                f"not enough disk space for the checkpoint of step {step} in {self.folder}: it needs about "
+                f"{needed / 2**20:,.0f} MiB, but only {free / 2**20:,.0f} MiB are free. Free some space, "
+                f"then continue with --resume from step {saved[-1].step}, which is intact."
             )
 
     def _fill(self, unfinished: Path, write: Callable[[Path], None]) -> None:
         try:
             write(unfinished)
-        except Exception as error:  # torch and safetensors report a full disk with errors of their own
+        except Exception as error:  # torch and safetensors report a full disk in their own ways
             if os.strerror(errno.ENOSPC) in str(error) or self._free_bytes(self.folder) < _NOTHING_LEFT_BYTES:
                 raise OSError(errno.ENOSPC, "the disk is full") from error
             raise
 
     def _publish(self, unfinished: Path, step: int) -> Path:
         named = self.folder / f"step-{step:06d}"
-        if named.exists():  # damaged, else training would have gone on from it
+        if named.exists():  # it is damaged, else training would have continued from it
             discarded = self.folder / f"{_UNFINISHED}{step}-replaced"
             named.rename(discarded)
         unfinished.rename(named)
@@ -145,7 +145,7 @@ class CheckpointStore:
         return named
 
     def _prune(self, step: int) -> None:
-        """Those beyond `step` were damaged when training went on from before them."""
+        """Also removes checkpoints after `step`: they were damaged when training continued from an earlier one."""
         saved = self._saved()
         reached = [checkpoint for checkpoint in saved if checkpoint.step <= step]
         for checkpoint in saved:
@@ -154,15 +154,15 @@ class CheckpointStore:
 
 
 def find_damage(folder: Path, step: int) -> str:
-    """Why the checkpoint cannot be used; empty when it is whole."""
+    """Why the checkpoint cannot be used; empty if it is intact."""
     try:
         manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
     except OSError as error:
-        return f"no readable {MANIFEST} ({error.strerror})"
+        return f"{MANIFEST} cannot be read ({error.strerror})"
     except ValidationError as error:
         return f"{MANIFEST} is damaged ({error.errors()[0]['msg']})"
     if manifest.step != step:
-        return f"{MANIFEST} is of step {manifest.step}"
+        return f"{MANIFEST} belongs to step {manifest.step}"
     faults = (_file_damage(folder / name, expected) for name, expected in manifest.files.items())
     return next((fault for fault in faults if fault), "")
 

@@ -1,22 +1,21 @@
-"""The run directory: everything a run leaves behind, and the lock that keeps a second trainer out.
+"""The run directory: all files of a run, and the lock that keeps a second trainer out.
 
 ::
 
     runs/nano-1/
     ├── config.toml       the resolved config
-    ├── metrics.jsonl     a line a step
+    ├── metrics.jsonl     one line per step
     ├── run.db            tasks, rollouts and the audit log of all executions (SQLite)
-    ├── anchors.jsonl     where the audit log stood after each step; copy it elsewhere
+    ├── anchors.jsonl     the last record of the audit log after each step; copy it elsewhere
     ├── audit/            logs of a cluster's sandbox workers, a folder each
     ├── checkpoints/      step-000010/ ...
     ├── log.txt
-    └── lock              held while a trainer lives
+    └── lock              held while a trainer runs
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import logging
 import os
 from pathlib import Path
@@ -30,14 +29,14 @@ from azr.runs.files import disk_faults, write_atomically
 from azr.runs.printable import printable
 
 MAY_CHANGE = ("steps", "checkpoint.", "evaluation.every", "sinks.")
-"""Config keys, or tables of them, that a resumed run may set anew."""
+"""Config keys, or tables of them, that a resumed run may change."""
 
 LOGGERS = ("azr", "sandbox")
-"""Whose messages go to log.txt."""
+"""The loggers whose messages go to log.txt."""
 
 
 class RunDirectory:
-    """Paths of a run. `create` and `resume` also lock it and keep log.txt; leave the `with` block to release both."""
+    """Paths of a run. `create` and `resume` also lock it and write log.txt; leaving the `with` block ends both."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,10 +45,10 @@ class RunDirectory:
 
     @classmethod
     def create(cls, path: Path, config: Config) -> Self:
-        """Begin a run in a folder that is not there yet or is empty.
+        """Start a run in a folder that does not exist yet or is empty.
 
         Raises:
-            RunError: something lies there already, another trainer holds it, or the disk refuses.
+            RunError: the folder is not empty, another trainer uses it, or it cannot be written.
         """
         cls.require_new(path)
         with disk_faults(f"create the run directory {path}"):
@@ -58,29 +57,29 @@ class RunDirectory:
 
     @staticmethod
     def require_new(path: Path) -> None:
-        """Check that a run may begin here, before anything expensive is opened.
+        """Check that a run can start here, before anything expensive is opened.
 
         Raises:
-            RunError: something lies there already.
+            RunError: the folder is not empty.
         """
         with disk_faults(f"create the run directory {path}"):
             if path.exists() and any(entry.name != "lock" for entry in path.iterdir()):
-                raise RunError(f"{path} is not empty: use --resume to go on with it, or another --run-dir")
+                raise RunError(f"{path} is not empty. Pass --resume to continue that run, or another --run-dir.")
 
     @classmethod
     def resume(cls, path: Path, config: Config) -> Self:
-        """Go on with a run under the same config, but for the keys in `MAY_CHANGE`.
+        """Continue a run with the same config, except for the keys in `MAY_CHANGE`.
 
         Raises:
-            RunError: no run lies there, it was started with another config, or another trainer holds it.
+            RunError: there is no run, it was started with another config, or another trainer uses it.
         """
         run = cls.open(path)
         key = _first_difference(run.config(), config)
         if key:
             begun, given = _value(run.config(), key), _value(config, key)
             raise RunError(
-                f"{path} was started with {key} = {begun!r}, now it is {given!r}: "
-                "resume with the same value, or start anew in another --run-dir"
+                f"{path} was started with {key} = {begun!r}, but the config now says {given!r}. "
+                "Resume with the same value, or start a new run in another --run-dir."
             )
         return run._occupy(config)
 
@@ -89,22 +88,22 @@ class RunDirectory:
         """A run to read from; takes no lock.
 
         Raises:
-            RunError: no run lies there.
+            RunError: there is no run.
         """
         if not (path / "config.toml").is_file():
             raise RunError(f"{path} is not a run directory: it has no config.toml")
         return cls(path)
 
     def config(self) -> Config:
-        """The config that the run was started, or last resumed, with.
+        """The config with which the run was started or last resumed.
 
         Raises:
-            RunError: it cannot be read by this version.
+            RunError: this version cannot read it.
         """
         try:
             return configfile.load(self.path / "config.toml")
         except ConfigError as error:
-            raise RunError(f"the run's own config cannot be read: {error}") from error
+            raise RunError(f"cannot read the config of the run: {error}") from error
 
     @property
     def metrics(self) -> Path:
@@ -154,18 +153,23 @@ class RunDirectory:
         return self
 
     def _take_lock(self) -> None:
-        """The kernel drops the lock when its holder dies, however it dies."""
+        """The kernel releases the lock when the process ends, however it ends."""
         with disk_faults(f"open the lock in {self.path}"):
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_file(lock)
+        except RunError:
+            os.close(lock)
+            raise
         except OSError as error:
             holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip()
             os.close(lock)
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise RunError(f"{self.path} lies on a filesystem without file locks ({error}); use another") from error
+                raise RunError(
+                    f"{self.path} is on a filesystem without file locks ({error}). Use another one."
+                ) from error
             raise RunError(
-                f"another trainer (process {holder}) is writing to {self.path}: wait for it, or use another --run-dir"
+                f"another trainer (process {holder}) is using {self.path}. Wait for it, or pass another --run-dir."
             ) from None
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode("ascii"), 0)
@@ -173,11 +177,27 @@ class RunDirectory:
 
 
 class OneLineFormatter(logging.Formatter):
-    """Model text in a message can neither forge a second line nor move the cursor of who reads the file."""
+    """Escapes model text in a message, so that it cannot forge a log line or move the reader's cursor."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's own name
         record.message = printable(record.message)
         return super().formatMessage(record)
+
+
+def _lock_file(descriptor: int) -> None:
+    """Lock an open file until it is closed.
+
+    Raises:
+        OSError: another process holds the lock, or the filesystem has no locks.
+        RunError: this system has no such locks.
+    """
+    try:
+        import fcntl
+    except ModuleNotFoundError as error:  # Windows
+        raise RunError(
+            "Runs cannot be written on this system, because it has no file locks of the Unix kind."
+        ) from error
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _log_to(path: Path) -> logging.Handler:

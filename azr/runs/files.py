@@ -1,4 +1,4 @@
-"""Files that are whole or not there: atomic writes, JSON state, and the disk's refusals in plain words."""
+"""Files that are complete or absent: atomic writes, JSON state, and disk errors that say what to do."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextmanager
 def disk_faults(doing: str) -> Generator[None]:
-    """Turn what the disk refuses into a `RunError` that says what to do.
+    """Turn disk errors inside the block into a `RunError` that says what to do.
 
     Raises:
-        RunError: any OSError or sqlite3.Error inside the block.
+        RunError: an OSError or sqlite3.Error was raised.
     """
     try:
         yield
@@ -30,7 +30,7 @@ def disk_faults(doing: str) -> Generator[None]:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the file in one move: a reader or a crash sees the file from before or the new one, never a part."""
+    """Replace the file in one step: after a crash it is the old file or the new one, never a part."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -44,10 +44,10 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, state: Any) -> None:
-    """Write buffers, counters or random state atomically; text may hold any code point, lone surrogates included.
+    """Write buffers, counters or random state atomically. Text may contain any code point, even lone surrogates.
 
     Raises:
-        RunError: the disk refuses.
+        RunError: the file cannot be written.
     """
     with disk_faults(f"write {path}"):
         write_atomically(path, json.dumps(state, separators=(",", ":")).encode("ascii"))
@@ -66,7 +66,9 @@ def read_json(path: Path) -> Any:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in the folder durable."""
+    """Make new and renamed files in the folder survive a power failure."""
+    if os.name == "nt":
+        return  # Windows cannot open a folder, and does not need this
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -78,7 +80,7 @@ def _cause(error: OSError | sqlite3.Error) -> str:
     is_full = isinstance(error, OSError) and error.errno in _FULL
     if is_full or getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         return (
-            "the disk is full. Free some space, then go on with --resume; "
-            "what was saved before is intact. A lower checkpoint.keep needs less room."
+            "the disk is full. Free some space, then continue with --resume: everything saved before is intact. "
+            "A lower checkpoint.keep needs less space."
         )
     return str(error)

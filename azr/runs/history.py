@@ -1,4 +1,4 @@
-"""Questions to a run's metrics: which task types, what first, what last, how it moved, where the time went."""
+"""Reads a run's metrics: its task types, first and last values, and where the time went."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 History = Sequence[Mapping[str, float]]
-"""One mapping a step, as `azr.runs.metrics.read` gives them; a key may be missing or nan at any step."""
+"""One mapping per step, as `azr.runs.metrics.read` returns them; a key may be missing or nan at any step."""
 
 ENDS = 5
-"""Steps averaged where noisy training metrics are compared, first against last."""
+"""Steps to average when the first and the last values of a noisy metric are compared."""
 
 _CELL_KEY = re.compile(r"(?:propose|solve)/([^/]+)/")
 _STAGE_KEY = re.compile(r"time/(?!step_s$)(\w+)_s")
@@ -30,13 +30,13 @@ def series(history: History, key: str) -> tuple[list[float], list[float]]:
 
 
 def first(history: History, key: str, num_values: int = 1) -> float | None:
-    """Mean of the first values of the key; None when it has none."""
+    """Mean of the first values of the key; None if it has none."""
     values = series(history, key)[1][:num_values]
     return fmean(values) if values else None
 
 
 def last(history: History, key: str, num_values: int = 1) -> float | None:
-    """Mean of the last values of the key; None when it has none."""
+    """Mean of the last values of the key; None if it has none."""
     values = series(history, key)[1][-num_values:]
     return fmean(values) if values else None
 
@@ -48,12 +48,12 @@ def stages(history: History) -> list[str]:
 
 
 def seconds(history: History, stage: str) -> float:
-    """Time spent in a stage (`step`: in whole steps) over all of the history."""
+    """Seconds spent in a stage over the whole history; `step` means complete steps."""
     return sum(series(history, f"time/{stage}_s")[1])
 
 
 def time_shares(history: History) -> dict[str, float]:
-    """Share of the steps' time by stage; what no stage accounts for is `other`. Empty when nothing was timed."""
+    """Share of the steps' time by stage; the rest is `other`. Empty if nothing was timed."""
     spent = {stage: seconds(history, stage) for stage in stages(history)}
     total = max(seconds(history, "step"), sum(spent.values()))
     if total <= 0:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a step, safe against a kill at any moment."""
+"""metrics.jsonl: one line per step, safe against a kill at any moment."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from azr.runs.sinks import Sink
 
 
 class MetricsLog:
-    """Appends to the file and passes every step on to the sinks."""
+    """Appends each step to the file and sends it to the sinks."""
 
     def __init__(self, path: Path, sinks: Sequence[Sink] = ()) -> None:
         self._path = path
@@ -23,10 +23,10 @@ class MetricsLog:
         _drop_half_line(path)
 
     def append(self, step: int, values: Mapping[str, float]) -> None:
-        """Write one step durably; nan and infinities become null.
+        """Write one step durably. nan and infinities become null.
 
         Raises:
-            RunError: the disk refuses.
+            RunError: the file cannot be written.
         """
         finite = {key: _finite(value) for key, value in values.items() if key != "step"}
         line = json.dumps({"step": step, **finite}, allow_nan=False) + "\n"
@@ -38,10 +38,10 @@ class MetricsLog:
             sink.write(step, {key: value for key, value in finite.items() if value is not None})
 
     def truncate_after(self, step: int) -> None:
-        """Forget the steps after `step`: they are about to be done again.
+        """Remove the steps after `step`, because they will be repeated.
 
         Raises:
-            RunError: the disk refuses, or a line in the middle cannot be read.
+            RunError: the file cannot be written, or a line in the middle is damaged.
         """
         if not self._path.exists():
             return
@@ -50,10 +50,10 @@ class MetricsLog:
             write_atomically(self._path, b"".join(line + b"\n" for line in kept))
 
     def last_step(self) -> int:
-        """The last step on record; -1 for an empty file.
+        """The last step in the file; -1 if it is empty.
 
         Raises:
-            RunError: a line in the middle cannot be read.
+            RunError: a line in the middle is damaged.
         """
         steps = [int(values["step"]) for _, values in _lines(self._path)] if self._path.exists() else []
         return max(steps, default=-1)
@@ -64,7 +64,7 @@ class MetricsLog:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """Every step's values, `step` among them; null is nan. A half-written last line is passed over.
+    """The values of every step, `step` included; null is read as nan. An incomplete last line is ignored.
 
     Raises:
         RunError: the file cannot be read, or a line before the last is damaged.
@@ -79,17 +79,17 @@ def _lines(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
         try:
             values = json.loads(line)
         except ValueError as error:
-            raise RunError(f"{path}:{number} is damaged ({error}); delete the line to read the rest") from error
+            raise RunError(f"{path}:{number} is damaged ({error}). Delete the line to read the others.") from error
         if not isinstance(values, dict) or "step" not in values:
-            raise RunError(f"{path}:{number} is no line of metrics; delete it to read the rest")
+            raise RunError(f"{path}:{number} is not a line of metrics. Delete it to read the others.")
         yield line, values
 
 
 def _drop_half_line(path: Path) -> None:
-    """A kill while appending leaves a line without its end; the next line must not be glued to it."""
+    """Remove an incomplete last line, left by a kill, so that the next one is not appended to it."""
     if not path.exists():
         return
-    with disk_faults(f"mend {path}"):
+    with disk_faults(f"repair {path}"):
         content = path.read_bytes()
         end = content.rfind(b"\n") + 1
         if end != len(content):

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
-"""Okabe and Ito's: told apart by colour-blind readers too."""
+"""The palette of Okabe and Ito, which colour-blind readers can tell apart."""
 _STAGE_COLOURS = ("#4E79A7", "#59A14F", "#F28E2B", "#EDC948", "#B07AA1", "#E15759", "#9C755F", "#BAB0AC")
 _INK, _MUTED = "#222222", "#8a8a8a"
 
 
-class Line(NamedTuple):
+class Curve(NamedTuple):
     """One curve of a panel."""
 
     key: str
@@ -34,35 +34,35 @@ def learning_curve(run_path: Path) -> Path:
     """Draw `learning_curve.png` into the run directory and return its path.
 
     Raises:
-        RunError: no run lies there, it has no steps yet, or matplotlib is not installed.
+        RunError: there is no run, it has no steps yet, or matplotlib is not installed.
     """
     run = RunDirectory.open(run_path)
     history = metrics.read(run.metrics) if run.metrics.exists() else []
     if not history:
-        raise RunError(f"{run_path} has no steps to draw yet")
+        raise RunError(f"{run_path} has no steps yet, so there is nothing to draw")
     path = run_path / "learning_curve.png"
     draw(history, path, title=run_path.resolve().name)
     return path
 
 
 def draw(history: History, path: Path, *, title: str) -> None:
-    """Six panels; one without data says so.
+    """Draw six panels. A panel without data says so.
 
     Raises:
-        RunError: matplotlib is not installed, or the disk refuses.
+        RunError: matplotlib is not installed, or the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise RunError("the picture needs matplotlib: pip install 'azr[train]'") from error
+        raise RunError("drawing needs matplotlib, which is not installed: pip install 'azr[train]'") from error
     figure = Figure(figsize=(16, 10), dpi=100, facecolor="white")
     FigureCanvasAgg(figure)
     panels: Sequence[Axes] = figure.subplots(2, 3).ravel()
     for panel in panels:
         _dress(panel, history)
     _held_out(panels[0], history)
-    _cells(panels[1], history, key="solve/{}/accuracy", title="Solver: training answers that are right")
+    _cells(panels[1], history, key="solve/{}/accuracy", title="Solver: correct answers in training")
     _cells(panels[2], history, key="propose/{}/reward", title="Proposer: mean reward", is_share=False)
     _cells(panels[3], history, key="propose/{}/valid_rate", title="Proposer: valid proposals")
     _length(panels[4], history)
@@ -107,8 +107,8 @@ def _title(panel: Axes, text: str) -> None:
     panel.set_xlabel("step", loc="right", fontsize=11, color="#555555")
 
 
-def _lines(panel: Axes, history: History, lines: Sequence[Line]) -> bool:
-    """Draw what there is: the values faint, their moving mean strong; says whether there was anything."""
+def _lines(panel: Axes, history: History, lines: Sequence[Curve]) -> bool:
+    """Draw the values faint and their moving mean strong; returns whether there were any."""
     drawn = False
     for line in lines:
         steps, values = series(history, line.key)
@@ -139,16 +139,16 @@ def _percent(panel: Axes) -> None:
     panel.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _type_lines(history: History, key: str, style: str = "-") -> list[Line]:
+def _type_lines(history: History, key: str, style: str = "-") -> list[Curve]:
     names = task_types(history)
-    return [Line(key.format(name), COLOURS[at % len(COLOURS)], style) for at, name in enumerate(names)]
+    return [Curve(key.format(name), COLOURS[at % len(COLOURS)], style) for at, name in enumerate(names)]
 
 
 def _legend(figure: Figure, history: History) -> None:
-    """One for all panels: a task type has the same colour everywhere."""
+    """One legend for all panels: a task type has the same colour everywhere."""
     from matplotlib.lines import Line2D
 
-    named = [*zip(task_types(history), _type_lines(history, "{}"), strict=True), ("mean", Line("eval/mean", _INK))]
+    named = [*zip(task_types(history), _type_lines(history, "{}"), strict=True), ("mean", Curve("eval/mean", _INK))]
     figure.legend(
         handles=[Line2D([], [], color=line.colour, linewidth=3, label=name) for name, line in named],
         loc="upper right", bbox_to_anchor=(0.975, 0.985), ncols=len(named), frameon=False, fontsize=13,
@@ -157,9 +157,9 @@ def _legend(figure: Figure, history: History) -> None:
 
 
 def _held_out(panel: Axes, history: History) -> None:
-    """The last value stands at the end of each line."""
+    """With the last value at the end of each curve."""
     _title(panel, "Held-out accuracy")
-    lines = [*_type_lines(history, "eval/{}"), Line("eval/mean", _INK)]
+    lines = [*_type_lines(history, "eval/{}"), Curve("eval/mean", _INK)]
     drawn = _lines(panel, history, lines)
     ends = sorted((series(history, line.key)[1][-1], line) for line in lines if series(history, line.key)[1])
     at = -1.0
@@ -183,8 +183,8 @@ def _cells(panel: Axes, history: History, *, key: str, title: str, is_share: boo
 
 
 def _length(panel: Axes, history: History) -> None:
-    """Length on the left axis; the share of answers that think on the right one, dashed."""
-    _title(panel, "Solver: tokens an answer")
+    """Length on the left axis; the share of answers with a thought on the right one, dashed."""
+    _title(panel, "Solver: tokens per answer")
     drawn = _lines(panel, history, _type_lines(history, "solve/{}/length"))
     thinking = _type_lines(history, "solve/{}/thinks", "--")
     if any(series(history, line.key)[1] for line in thinking):
@@ -194,13 +194,13 @@ def _length(panel: Axes, history: History) -> None:
         _lines(right, history, thinking)
         right.set_ylim(0, 1)
         _percent(right)
-        right.set_ylabel("dashed: share that thinks", fontsize=11, color="#555555")
+        right.set_ylabel("dashed: share with a thought", fontsize=11, color="#555555")
         drawn = True
     _say_when_empty(panel, drawn)
 
 
 def _time(panel: Axes, history: History) -> None:
-    _title(panel, "Seconds a step")
+    _title(panel, "Seconds per step")
     timed = [step for step in history if "time/step_s" in step]
     names = stages(timed)
     heights = [moving_mean([step.get(f"time/{name}_s", 0.0) for step in timed], 5) for name in names]

@@ -1,4 +1,4 @@
-"""Model text made fit for a terminal and a log line: one line, no control characters, no surrogates."""
+"""Makes model text safe for a terminal or a log line: one line, no control characters, no surrogates."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def printable(text: str, max_chars: int = 2000) -> str:
-    """The text with everything that could move a cursor or forge a line written as an escape, cut to `max_chars`."""
+    """The text with every character that could move the cursor or start a line escaped, cut to `max_chars`."""
     shown = "".join(_escape(char) for char in text[:max_chars])
     return shown if len(text) <= max_chars else f"{shown}... ({len(text) - max_chars} more characters)"
 

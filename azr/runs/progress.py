@@ -1,4 +1,4 @@
-"""Live progress of training: a table of the six cells on a terminal, one plain line a step elsewhere."""
+"""Live progress of training: a table of the six cells on a terminal, one plain line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from azr.runs.cells import cell_table, duration, footer, share
 from azr.runs.history import History, series, task_types
 from azr.runs.printable import printable
+from azr.runs.tables import cell_table, duration, footer, share
 
 _RECENT_STEPS = 20
 _BAR_WIDTH = 40
 
 
 class Progress:
-    """Shows each step as it ends. A context manager; `step` may be called with step 0 for the evaluation before."""
+    """Implements `Watcher`: shows each step as it ends. A context manager."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Progress:
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`history` holds the steps before a resume: change is measured from its first evaluation."""
+        """`history` has the steps before a resume; change is measured from its first evaluation."""
         self._title = title
         self._console = console or Console()
         self._clock = clock
@@ -59,12 +59,12 @@ class Progress:
             self._live.stop()
 
     def note(self, text: str) -> None:
-        """What goes on now (`seeding: 40 of 256 tasks`); any text, model text included."""
+        """Say what is going on outside the steps (`seeding: 40 of 256 tasks`). Model text is escaped."""
         self._note = printable(text, max_chars=200)
         self._show(self._note)
 
     def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """A step has ended with these metrics."""
+        """Show a finished step; step 0 is the evaluation before training."""
         self._history.append({**metrics, "step": step})
         self._reached, self._total, self._note = step, total, ""
         if "time/step_s" in metrics:
@@ -72,14 +72,14 @@ class Progress:
         self._show(self._line())
 
     def _show(self, line: str) -> None:
-        """A terminal shows the whole anew; anything else gets the line."""
+        """A terminal redraws everything; anything else gets the line."""
         if self._console.is_terminal:
             self._live.refresh()
         else:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _left_s(self) -> float | None:
-        """Expected time to the end, from the most recent steps."""
+        """Expected seconds to the end, from the most recent steps."""
         return fmean(self._durations) * (self._total - self._reached) if self._durations else None
 
     def _render(self) -> RenderableType:

@@ -1,4 +1,4 @@
-"""Where metrics go beside metrics.jsonl: TensorBoard, Weights & Biases. Opt-in, imported only when asked for."""
+"""Where metrics go besides metrics.jsonl: TensorBoard and Weights & Biases. Imported only if the config asks for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Import = Callable[[str], ModuleType]
 
 
 class Sink(Protocol):
-    """Takes each step's finite values."""
+    """Receives the finite values of each step."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -28,7 +28,7 @@ def open_sinks(config: SinksConfig, run_path: Path, *, import_module: Import = i
     """The sinks that the config asks for.
 
     Raises:
-        RunError: the package of one is not installed.
+        RunError: a package that one of them needs is not installed.
     """
     sinks: list[Sink] = []
     if config.tensorboard:
@@ -39,7 +39,7 @@ def open_sinks(config: SinksConfig, run_path: Path, *, import_module: Import = i
 
 
 class TensorBoardSink:
-    """Event files through the tensorboard package alone: no torch, no TensorFlow."""
+    """Writes event files with the tensorboard package alone, without torch or TensorFlow."""
 
     def __init__(self, folder: Path, import_module: Import = importlib.import_module) -> None:
         self._writer: Any = _import("tensorboard.summary", "tensorboard", import_module).Writer(str(folder))
@@ -54,7 +54,7 @@ class TensorBoardSink:
 
 
 class WandbSink:
-    """One W&B run per run directory: its id is kept there, so that a resumed run goes on in the same chart."""
+    """One W&B run per run directory. Its id is stored there, so that a resumed run continues the same charts."""
 
     def __init__(self, run_path: Path, project: str, import_module: Import = importlib.import_module) -> None:
         wandb: Any = _import("wandb", "wandb", import_module)
@@ -81,5 +81,5 @@ def _import(module: str, package: str, import_module: Import) -> Any:
         return import_module(module)
     except ImportError as error:
         raise RunError(
-            f"sinks.{package} = true needs the package {package}: pip install 'azr[sinks]', or switch it off"
+            f"sinks.{package} = true needs {package}, which is not installed: pip install 'azr[sinks]'"
         ) from error

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
 
-from azr.errors import InputError, Malformed, Rejected
+from azr.errors import Malformed, Rejected
 from azr.selfplay.absolute_zero import Game, accepted, ask, fair_task, propose, tell_duplicates
 from azr.selfplay.clock import STAGES, StageClock
 from azr.selfplay.sampling import together
 from azr.tasks.base import Proposal
+from azr.tasks.rows import Row, inputs_field, message_field, read_rows, text_field, texts_field
 from azr.types import Task
 
 OnRound = Callable[[dict[str, int]], None]
@@ -88,32 +87,9 @@ def read_seed_file(file: Path) -> list[Proposal]:
     Raises:
         InputError: names the file and the line.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")  # `splitlines` also splits inside texts, at U+2028
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the seed file {file}: {error}") from error
-    proposals: list[Proposal] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            proposals.append(_seed_proposal(cast(dict[str, Any], json.loads(line))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}:{number} is no seed triplet (snippet, input or inputs): {error!r}") from error
-    return proposals
+    return read_rows(file, _seed_proposal, what="seed triplet")
 
 
-def _seed_proposal(row: dict[str, Any]) -> Proposal:
-    inputs = _texts(row["inputs"] if "inputs" in row else [row["input"]])
-    lines = _texts([*_texts(row.get("imports") or []), row["snippet"]])
-    [message] = _texts([row.get("message") or ""])
-    if not inputs:
-        raise ValueError("there is no input")
-    return Proposal("\n".join(lines), tuple(inputs), message)
-
-
-def _texts(value: object) -> list[str]:
-    texts = cast(list[object], value)
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"{value!r:.80} is no list of texts")
-    return cast(list[str], value)
+def _seed_proposal(row: Row) -> Proposal:
+    imports = texts_field(row, "imports") if row.get("imports") else ()
+    return Proposal("\n".join([*imports, text_field(row, "snippet")]), inputs_field(row), message_field(row))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from azr.build import sampler
 from azr.config import Config
@@ -24,6 +24,7 @@ from azr.rl.statistics import cell_statistics
 from azr.runs.checkpoint import CheckpointStore
 from azr.runs.files import read_json, write_json
 from azr.runs.metrics import MetricsLog
+from azr.runs.relay import Watcher
 from azr.runs.store import RolloutRecord, RunStore, TaskRecord
 from azr.selfplay.absolute_zero import Game, play_step
 from azr.selfplay.clock import StageClock
@@ -34,18 +35,6 @@ from azr.types import Rollout, Task, TrainingSample
 from sandbox.audit.log import AuditLog
 
 logger = logging.getLogger(__name__)
-
-
-class Watcher(Protocol):
-    """Whoever shows the run to a person."""
-
-    def note(self, text: str) -> None:
-        """Say what is going on outside the steps."""
-        ...
-
-    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        """A step is done; step 0 is the evaluation before training."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

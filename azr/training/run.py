@@ -21,9 +21,10 @@ from azr.runs.directory import RunDirectory
 from azr.runs.history import History
 from azr.runs.metrics import MetricsLog
 from azr.runs.metrics import read as read_metrics
+from azr.runs.relay import Watcher
 from azr.runs.sinks import open_sinks
 from azr.runs.store import RunStore
-from azr.training.loop import Session, Watcher, train
+from azr.training.loop import Session, train
 from azr.types import Task
 from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.doctor.examine import require_isolation

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sandbox.audit.worker_logs import ChainHead
+
 from azr.cluster.base import Node, Reply, WorkerLost
 from azr.cluster.sandbox_worker import SandboxWorker
 from sandbox.audit.records import Label
-from sandbox.audit.worker_logs import ChainHead
 from sandbox.types import Isolation, Job, SandboxError
 from tests.fakes import ISOLATION, InProcessExecutor
 

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
+from sandbox.audit.worker_logs import RunAudit, RunVerification, log_of, logs_of, verify_run
 
 from azr.audit.reader import RunReader
 from azr.audit.timeline import Timeline
@@ -17,7 +18,6 @@ from azr.cluster.executor import MOST_STARTS, ClusterExecutor, Recorded
 from azr.config import ClusterConfig
 from sandbox.audit.log import AuditLog, Label, labelled
 from sandbox.audit.reader import AuditReader
-from sandbox.audit.worker_logs import RunAudit, RunVerification, log_of, logs_of, verify_run
 from sandbox.types import AuditError, SandboxBroken, SandboxError
 from tests.cluster.fleets import FakeFleet, FakeWorker, another_image, job, run_folder
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sandbox.audit.worker_logs import log_of
 from typer.testing import CliRunner, Result
 
 from azr import configfile
@@ -19,7 +20,6 @@ from azr.cluster.executor import ClusterExecutor
 from azr.config import ClusterConfig
 from azr.training.loop import train
 from sandbox.audit.log import AuditLog
-from sandbox.audit.worker_logs import log_of
 from tests.cluster.fleets import FakeFleet, FakeWorker
 from tests.training.test_audit_run import SETTINGS, script
 from tests.training.test_loop import session

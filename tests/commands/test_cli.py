@@ -1,38 +1,46 @@
-"""What a person meets at the command line: help that teaches, errors that say what to do, nothing heavy imported."""
+"""What a user meets on the command line: help that teaches, errors that say what to do, nothing heavy imported."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from azr.commands.installed import platform_hint
+
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
-    ("train",), ("eval",), ("exec",), ("validate",), ("verify",), ("doctor",), ("image", "build"), ("nano", "pretrain"),
+    "train", "eval", "plan", "exec", "validate", "verify", "doctor", "bench sandbox", "image build", "nano pretrain",
 )  # fmt: skip
 
 
 def azr(*arguments: str, stdin: str = "", cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "azr.cli", *arguments],
+        [sys.executable, "-m", "azr", *arguments],
         input=stdin,
         capture_output=True,
         text=True,
         cwd=cwd,
-        env={**os.environ, "COLUMNS": "300", **environment},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300", **environment},
         check=False,
     )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_help_that_names_its_options(command: tuple[str, ...]) -> None:
-    shown = azr(*command, "--help")
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    shown = azr(*command.split(), "--help")
     assert shown.returncode == 0
-    assert "Usage: azr" in shown.stdout or "Usage:" in shown.stdout
+    assert f"Usage: azr {command} [OPTIONS]" in shown.stdout
+    assert re.search(rf"Example: .*azr {command}", shown.stdout)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert azr("--version").stdout.startswith("azr ")
 
 
 def test_help_needs_no_torch_no_docker_and_no_transformers() -> None:
@@ -62,10 +70,55 @@ def test_an_unknown_task_type_names_its_neighbour(tmp_path: Path) -> None:
     assert "did you mean 'deduction'?" in shown.stderr
 
 
-def test_a_missing_config_says_where_ready_made_ones_lie(tmp_path: Path) -> None:
-    shown = azr("train", "nowhere.toml", cwd=tmp_path)
-    assert shown.returncode != 0
-    assert "configs/" in shown.stderr
+def test_packaged_configs_are_found_by_name_from_any_folder(tmp_path: Path) -> None:
+    for name in ("openrlhf-7b", "openrlhf-7b.toml"):
+        assert azr("plan", name, "--gpu", "h100-80gb", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("nanoo", "nano"), ("configs/openrlhf-7.toml", "openrlhf-7b"), ("x", "llama-3.1-8b, nano")]
+)
+def test_an_unknown_config_names_the_packaged_ones_that_come_closest(name: str, hint: str, tmp_path: Path) -> None:
+    shown = azr("train", name, cwd=tmp_path)
+    assert shown.returncode == 1
+    assert f"There is no config file {name}" in shown.stderr
+    assert hint in shown.stderr
+
+
+def test_a_file_goes_before_a_packaged_config_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "nano").write_text("stepz = 3\n")
+    assert "nano:1: there is no key `stepz`" in azr("train", "nano", cwd=tmp_path).stderr
+
+
+def test_without_torch_training_names_the_extra(tmp_path: Path) -> None:
+    for command in (("train", "nano"), ("eval", "nano"), ("nano", "pretrain", "out")):
+        shown = without_torch(*command, cwd=tmp_path)
+        assert shown.returncode == 1
+        assert shown.stderr == "error: This command needs torch, which is not installed: pip install 'azr[train]'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def without_torch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    script = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers', 'peft', 'safetensors', 'tokenizers'):\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from azr.cli import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "300"}
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+def test_where_programs_cannot_be_run_the_error_says_what_works_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert platform_hint() == ""
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert "on Linux only" in platform_hint()
+    assert "plan" in platform_hint()
 
 
 @pytest.mark.docker
@@ -129,3 +182,12 @@ def test_validate_and_verify_speak_the_contract() -> None:
     answers = [{**task, "output": "[1, 2]", "answer": text} for text in ("[1] + [2]", "[3]", "eval('[1, 2]')")]
     shown = azr("verify", stdin="".join(json.dumps(row) + "\n" for row in answers))
     assert [json.loads(line)["correct"] for line in shown.stdout.splitlines()] == [True, False, False]
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize(
+    ("option", "status"), [("--screen", "forbidden"), ("--no-screen", "ok"), ("--no-policy", "ok")]
+)
+def test_the_screen_of_exec_can_be_switched_off_also_by_its_old_name(option: str, status: str) -> None:
+    row = {"id": 1, "program": "import random\ndef f(x): return x", "inputs": ["1"]}
+    assert json.loads(azr("exec", option, stdin=json.dumps(row) + "\n").stdout)["status"] == status

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from azr.commands import launch
 from azr.commands.doctor import Examination, Examined, NotStarted, exit_code, run_doctor, show
+from azr.commands.train import run_training
 from azr.config import SandboxConfig
 from azr.configfile import packaged
 from azr.training import run as running
@@ -121,5 +121,5 @@ def test_the_table_fits_its_terminal(width: int) -> None:
 def test_training_refuses_to_start_when_a_required_check_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "run_executor", making(WEAK))  # a host that isolates nothing cannot be had in a test
     with pytest.raises(IsolationTooWeak, match="network, TCP: required no route"):
-        launch.run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
+        run_training(packaged("nano.toml"), tmp_path / "run", overrides=(), resume=False)
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""The sandbox, the gate and the judge from a file to a file: the contract that tools outside rely on."""
+"""`exec`, `validate` and `verify` from a file to a file: the contract that tools outside the repository rely on."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from azr.commands.jsonlines import Row, process
-from azr.commands.modelfree import Exec, Validate, Verify
+from azr.commands.execute import Exec
+from azr.commands.jsonlines import process
+from azr.commands.validate import Validate
+from azr.commands.verify import Verify
 from azr.tasks.registry import make_task_types
+from azr.tasks.rows import Row
 from sandbox.types import Limits, SandboxBroken
 from tests.fakes import PLUS_ONE, InProcessExecutor, rules
 
@@ -27,7 +30,7 @@ def command(name: str, executor: InProcessExecutor | None = None) -> Command:
 async def answers(command: Command, tmp_path: Path, *rows: object) -> list[Row]:
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    await process(source, target, work=command.work, check=command.check, on_progress=lambda _: None)
+    await process(source, target, command, on_progress=lambda _: None)
     return [json.loads(line) for line in target.read_text().splitlines()]
 
 
@@ -116,7 +119,7 @@ INDUCTION = {"task_type": "induction", "inputs": ["1", "2", "3", "4"], "outputs"
         ({**INDUCTION, "answer": "def f(x):\n    return undefined"}, "error"),
     ],
 )
-async def test_verify_judges_as_self_play_does(changes: Row, reason: str, tmp_path: Path) -> None:
+async def test_verify_decides_as_self_play_does(changes: Row, reason: str, tmp_path: Path) -> None:
     [answer] = await answers(command("verify"), tmp_path, {**VERIFY, **changes})
     assert answer == {"id": "w", "correct": reason == "ok", "reason": reason}
 
@@ -137,11 +140,11 @@ EXEC = {"program": PLUS_ONE, "inputs": ["1"]}
         ("validate", {**VALIDATE, "inputs": ["1"], "message": 3}, "`message` must be text"),
         ("verify", {**VERIFY, "task_type": 3}, "`task_type` must be text"),
         ("verify", {**VERIFY, "answer": None}, "`answer` must be text"),
-        ("verify", {**VERIFY, "output": "f(1)"}, "runs cannot be read"),
-        ("verify", {**VERIFY, "outputs": ["1", "2"]}, "runs cannot be read"),
-        ("verify", {**VERIFY, **INDUCTION, "inputs": [], "outputs": []}, "runs cannot be read"),
-        ("verify", {**VERIFY, **INDUCTION, "inputs": "1234"}, "runs cannot be read"),
-        ("verify", {"id": "w", "task_type": "deduction", "program": "", "answer": ""}, "runs cannot be read"),
+        ("verify", {**VERIFY, "output": "f(1)"}, "not a value in canonical form"),
+        ("verify", {**VERIFY, "outputs": ["1", "2"]}, "1 inputs but 2 outputs"),
+        ("verify", {**VERIFY, **INDUCTION, "inputs": [], "outputs": []}, "`inputs` is empty"),
+        ("verify", {**VERIFY, **INDUCTION, "inputs": "1234"}, "`inputs` must be a list of texts"),
+        ("verify", {"id": "w", "task_type": "deduction", "program": "", "answer": ""}, "`input` is missing"),
     ],
 )
 async def test_a_row_that_cannot_be_used_says_why(name: str, row: Row, why: str, tmp_path: Path) -> None:

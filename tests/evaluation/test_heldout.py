@@ -1,4 +1,4 @@
-"""Held-out accuracy: tasks from a file, one reply each, judged like any answer."""
+"""Held-out accuracy: tasks from a file, one reply each, verified like any other answer."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_tasks_are_read_in_order(tmp_path: Path) -> None:
     ]
 
 
-def test_line_separators_inside_a_text_end_no_line(tmp_path: Path) -> None:
+def test_a_line_separator_inside_a_text_does_not_end_the_line(tmp_path: Path) -> None:
     name = written(tmp_path, json.dumps({**ROW, "output": "'\u2028'"}, ensure_ascii=False))
     assert load_tasks(name)[0].examples[0].output == "'\u2028'"
 
@@ -60,17 +60,17 @@ def test_line_separators_inside_a_text_end_no_line(tmp_path: Path) -> None:
     ],
 )
 def test_a_bad_line_is_named_by_file_and_line(line: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"tasks\.jsonl:2 is no task"):
+    with pytest.raises(InputError, match=r"tasks\.jsonl:2 is not an evaluation task: "):
         load_tasks(written(tmp_path, json.dumps(ROW) + "\n" + line))
 
 
 def test_a_file_without_tasks_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no task"):
+    with pytest.raises(InputError, match="has no evaluation tasks"):
         load_tasks(written(tmp_path, "\n"))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"cannot read the evaluation tasks .*nowhere\.jsonl"):
+    with pytest.raises(InputError, match=r"cannot read the evaluation tasks in .*nowhere\.jsonl"):
         load_tasks(str(tmp_path / "nowhere.jsonl"))
 
 
@@ -94,7 +94,7 @@ async def scores(tasks: list[Task], replies: list[str], executor: InProcessExecu
     return await evaluate(tasks, TYPES, generate=generate, executor=executor or InProcessExecutor())
 
 
-async def test_accuracy_is_told_apart_by_thinking() -> None:
+async def test_accuracy_is_also_given_for_replies_that_think() -> None:
     found = (await scores([task()] * 4, list(ANSWERED.values())))["deduction"]
     assert (found.num_tasks, found.accuracy, found.thinks, found.accuracy_thinking) == (4, 0.5, 0.5, 0.5)
 
@@ -119,7 +119,7 @@ async def test_a_broken_sandbox_gives_no_score() -> None:
         )
 
 
-def test_metrics_have_a_key_a_type_and_a_mean_over_types() -> None:
+def test_metrics_have_a_key_per_type_and_a_mean_over_types() -> None:
     one, other = (Score(n, accuracy, 0.5, accuracy, 10.0) for n, accuracy in ((30, 1.0), (10, 0.5)))
     metrics = score_metrics({"deduction": one, "induction": other})
     assert (metrics["eval/deduction"], metrics["eval/induction"], metrics["eval/mean"]) == (1.0, 0.5, 0.75)

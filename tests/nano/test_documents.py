@@ -4,11 +4,15 @@ from random import Random
 
 import pytest
 
-from azr.nano import documents, evaluate, grammar, tokenizer
+from azr.build import make_types
+from azr.configfile import load, packaged
+from azr.nano import documents, grammar, tokenizer
 from azr.nano.documents import DEPTHS, Mixture, Turn, document
-from azr.nano.heldout import Row
 from azr.prompts import PromptSet
-from azr.types import Example, Role, Task
+from azr.types import Example, Role, Task, Verdict
+from tests.fakes import InProcessExecutor
+
+TYPES = make_types(load(packaged("nano")))
 
 PROGRAM = "def f(x):\n a=sorted(x)\n return a[0]"
 TASK = Task("deduction", PROGRAM, (Example("[3, 1]", "1"), Example("[7]", "7")), "pick, sort")
@@ -25,14 +29,26 @@ def fields(prompt: str, tag: str) -> list[str]:
     return [part.split("\n<")[0] for part in prompt.split(f"<{tag}>\n")[1:]]
 
 
-def row_of(task_type: str, prompt: str) -> Row:
-    program = prompt.split(">\n")[1].split("\n<")[0]
-    return {
-        "task_type": task_type,
-        "program": program,
-        "input": "".join(fields(prompt, "input")[:1]),
-        "output": "".join(fields(prompt, "output")[:1]),
-    }
+def field(prompt: str, tag: str) -> str:
+    return fields(prompt, tag)[0]
+
+
+def program_of(prompt: str) -> str:
+    return prompt.split(">\n")[1].split("\n<")[0]
+
+
+async def solves(task: Task, turn: Turn) -> bool:
+    """Whether the reply solves the task, by the task type of a nano run."""
+    task_type = TYPES[task.task_type]
+    outcome = await task_type.verify(task, task_type.parse_answer(turn.completion), InProcessExecutor())
+    return outcome.verdict is Verdict.CORRECT
+
+
+async def proposed(task_type: str, turn: Turn, program: str) -> Task:
+    """The task that the reply proposes; raises where it is not a fair one."""
+    reference = Task("deduction", program, (), "")
+    proposal = TYPES[task_type].parse_proposal(turn.completion, [reference])
+    return await TYPES[task_type].validate(proposal, InProcessExecutor())
 
 
 def test_a_filled_in_example() -> None:
@@ -44,39 +60,39 @@ def test_a_filled_in_example() -> None:
 
 
 @pytest.mark.parametrize("thinking", [0.0, 1.0])
-def test_deduction_replies_are_right(thinking: float) -> None:
+async def test_deduction_replies_are_right(thinking: float) -> None:
     for turn in turns(0, thinking):
-        row = row_of("deduction", turn.prompt)
-        program = grammar.parse(str(row["program"]))
-        row["output"] = repr(grammar.run(program, grammar.parse_value(str(row["input"])))[-1])
-        assert evaluate.is_correct(row, turn.completion)
+        program, value = program_of(turn.prompt), field(turn.prompt, "input")
+        output = repr(grammar.run(grammar.parse(program), grammar.parse_value(value))[-1])
+        assert await solves(Task("deduction", program, (Example(value, output),), ""), turn)
         assert turn.completion.startswith("</think>") == (thinking == 0)
 
 
 @pytest.mark.parametrize("thinking", [0.0, 1.0])
-def test_abduction_replies_are_right(thinking: float) -> None:
+async def test_abduction_replies_are_right(thinking: float) -> None:
     for turn in turns(1, thinking):
-        assert evaluate.is_correct(row_of("abduction", turn.prompt), turn.completion)
+        example = Example("", field(turn.prompt, "output"))
+        assert await solves(Task("abduction", program_of(turn.prompt), (example,), ""), turn)
 
 
 @pytest.mark.parametrize("thinking", [0.0, 1.0])
-def test_induction_replies_reproduce_the_shown_runs(thinking: float) -> None:
+async def test_induction_replies_reproduce_the_shown_runs(thinking: float) -> None:
     for turn in turns(2, thinking):
-        inputs, outputs = fields(turn.prompt, "input"), fields(turn.prompt, "output")
-        row: Row = {"task_type": "induction", "inputs": [""] * 3 + inputs, "outputs": [""] * 3 + outputs}
-        assert len(inputs) == 3
-        assert evaluate.is_correct(row, turn.completion)
+        shown = tuple(map(Example, fields(turn.prompt, "input"), fields(turn.prompt, "output")))
+        assert len(shown) == 3
+        assert await solves(Task("induction", "", (*shown, *shown), ""), turn)
 
 
-@pytest.mark.parametrize("cell", [3, 4])
-def test_proposals_are_valid(cell: int) -> None:
-    assert all(evaluate.proposed_program(turn.completion) for turn in turns(cell, 0.0))
+@pytest.mark.parametrize(("cell", "task_type"), [(3, "deduction"), (4, "abduction")])
+async def test_proposals_are_valid(cell: int, task_type: str) -> None:
+    for turn in turns(cell, 0.0):
+        await proposed(task_type, turn, PROGRAM)
 
 
-def test_induction_proposals_are_valid() -> None:
+async def test_induction_proposals_are_valid() -> None:
     for turn in turns(5, 0.0):
         program = turn.prompt.removeprefix("<propose induction>\n").removesuffix(tokenizer.THINK)
-        assert evaluate.is_valid_induction(program, turn.completion)
+        assert (await proposed("induction", turn, program)).message
 
 
 def test_later_answers_about_one_program_have_only_a_field_as_prompt() -> None:
@@ -88,9 +104,8 @@ def test_later_answers_about_one_program_have_only_a_field_as_prompt() -> None:
 
 def test_no_document_holds_a_held_out_program() -> None:
     for turn in turns(0, 0.0, count=500):
-        row = row_of("deduction", turn.prompt)
-        program = grammar.parse(str(row["program"]))
-        assert not grammar.is_held_out(program, grammar.parse_value(str(row["input"])))
+        program = grammar.parse(program_of(turn.prompt))
+        assert not grammar.is_held_out(program, grammar.parse_value(field(turn.prompt, "input")))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -1,46 +1,59 @@
 """The held-out tasks are fixed, fair and unseen."""
 
+import json
 from collections import Counter
-from typing import cast
+from pathlib import Path
 
-from azr.nano import evaluate, grammar, heldout
+from azr.build import make_types
+from azr.configfile import load, packaged
+from azr.errors import Malformed
+from azr.evaluation.heldout import load_tasks, nano_heldout
+from azr.nano import grammar, heldout
 from azr.nano.documents import reply
-from azr.nano.heldout import Row
+from azr.types import Task, Verdict
+from tests.fakes import InProcessExecutor
 
-ROWS = heldout.read()
-
-
-def first_input(row: Row) -> str:
-    return cast(str, row["input"]) if "input" in row else row["inputs"][0]
+TASKS = load_tasks("nano")
+TYPES = make_types(load(packaged("nano")))
 
 
-def test_the_file_is_what_is_drawn() -> None:
-    assert heldout.rows() == ROWS
+def truth(task: Task) -> tuple[str, str]:
+    """The kind of block that the answer is in, and the hidden part of the task."""
+    hidden = {"deduction": task.examples[0].output, "abduction": task.examples[0].input, "induction": task.program}
+    return {"deduction": "output", "abduction": "input", "induction": "python"}[task.task_type], hidden[task.task_type]
 
 
-def test_there_are_enough_tasks_a_type() -> None:
-    counts = Counter(str(row["task_type"]) for row in ROWS)
-    assert set(counts) == set(evaluate.TASK_TYPES)
+async def verdict(task: Task, completion: str) -> Verdict:
+    try:
+        answer = TYPES[task.task_type].parse_answer(completion)
+    except Malformed:
+        return Verdict.MALFORMED
+    return (await TYPES[task.task_type].verify(task, answer, InProcessExecutor())).verdict
+
+
+def test_the_file_is_what_is_drawn(tmp_path: Path) -> None:
+    heldout.write(tmp_path / "drawn.jsonl")
+    assert (tmp_path / "drawn.jsonl").read_bytes() == nano_heldout().read_bytes()
+
+
+def test_there_are_enough_tasks_per_type() -> None:
+    counts = Counter(task.task_type for task in TASKS)
+    assert set(counts) == set(TYPES)
     assert min(counts.values()) >= 500
 
 
-def test_no_program_comes_twice_within_a_type() -> None:
-    assert len({(str(row["task_type"]), str(row["program"])) for row in ROWS}) == len(ROWS)
+def test_ids_and_programs_are_used_once_per_type() -> None:
+    assert len({(task.task_type, task.program) for task in TASKS}) == len(TASKS)
+    assert len({json.loads(line)["id"] for line in nano_heldout().read_text().splitlines()}) == len(TASKS)
 
 
 def test_every_program_is_held_out_from_pretraining() -> None:
-    for row in ROWS:
-        assert grammar.is_held_out(grammar.parse(str(row["program"])), grammar.parse_value(first_input(row)))
+    for task in TASKS:
+        assert grammar.is_held_out(grammar.parse(task.program), grammar.parse_value(task.examples[0].input))
 
 
-def test_the_true_answer_is_judged_correct_and_another_wrong() -> None:
-    for row in ROWS:
-        kind = evaluate.KIND[str(row["task_type"])]
-        truth = str(row["program"] if kind == "python" else row[kind])
-        assert evaluate.is_correct(row, reply(kind, truth))
-        assert not evaluate.is_correct(row, reply(kind, truth).removesuffix("</answer>"))
-
-
-def test_an_induction_answer_is_judged_on_the_hidden_runs() -> None:
-    row: Row = {"task_type": "induction", "inputs": list("111345"), "outputs": list("111987")}
-    assert not evaluate.is_correct(row, reply("python", "def f(x):\n return x"))
+async def test_the_true_answer_is_correct_and_an_unfinished_one_malformed() -> None:
+    for task in TASKS:
+        completion = reply(*truth(task))
+        assert await verdict(task, completion) is Verdict.CORRECT
+        assert await verdict(task, completion.removesuffix("</answer>")) is Verdict.MALFORMED

@@ -47,7 +47,7 @@ def test_the_fast_forward_pass_is_that_of_transformers() -> None:
 
 def test_progress_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrain, "REPORT_TOKENS", 2000)
-    seen: list[pretrain.Progress] = []
+    seen: list[pretrain.Pretraining] = []
     pretrain.pretrain(tmp_path, num_tokens=6000, report=lambda progress, _: seen.append(progress))
     assert seen
     assert all(progress.num_tokens == 6000 and progress.loss > 0 for progress in seen)

@@ -1,23 +1,29 @@
 """The shipped weights load by the ordinary classes and do what the base is for."""
 
+import asyncio
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 import pytest
-import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 import azr.nano
-from azr.nano import evaluate, heldout, tokenizer
+from azr.build import make_executor, make_policy, make_types, sampler
+from azr.configfile import load, packaged
+from azr.errors import Malformed, Rejected
+from azr.evaluation.heldout import evaluate, first_per_type, load_tasks
+from azr.nano import tokenizer
+from azr.tasks.base import TaskType
+from azr.types import Task
+from sandbox.types import Executor
 
 WEIGHTS = Path(azr.nano.__file__).parent / "weights"
+CONFIG = load(packaged("nano"))
 
 
-@pytest.fixture(scope="module")
-def model() -> Qwen3ForCausalLM:
-    loaded = AutoModelForCausalLM.from_pretrained(WEIGHTS)
-    assert isinstance(loaded, Qwen3ForCausalLM)
-    return loaded
+def test_they_load_by_the_ordinary_class() -> None:
+    assert isinstance(AutoModelForCausalLM.from_pretrained(WEIGHTS), Qwen3ForCausalLM)
 
 
 def test_they_are_small() -> None:
@@ -29,13 +35,32 @@ def test_the_shipped_tokenizer_is_the_one_that_is_built() -> None:
     assert loaded.get_vocab() == tokenizer.build().get_vocab()
 
 
-def test_the_base_solves_some_of_each_type_without_thoughts(model: Qwen3ForCausalLM) -> None:
-    rows = [row for row in heldout.read() if int(str(row["id"]).split("-")[1]) < 60]
-    scores = evaluate.score(model, rows)
-    assert all(score.correct > 10 and score.thinks < 50 for score in scores.values())
+@pytest.mark.docker
+async def test_the_base_solves_some_of_each_type_without_thoughts() -> None:
+    tasks = first_per_type(load_tasks("nano"), 60)
+    async with make_executor(CONFIG.sandbox) as executor:
+        generate = sampler(make_policy(CONFIG), CONFIG.sampling, temperature=0.0)
+        scores = await evaluate(tasks, make_types(CONFIG), generate=generate, executor=executor)
+    assert all(score.accuracy > 0.1 and score.thinks < 0.5 for score in scores.values())
 
 
-def test_the_base_proposes_mostly_valid_tasks(model: Qwen3ForCausalLM) -> None:
-    torch.manual_seed(0)
-    shares = evaluate.proposals(model, 60)
-    assert min(shares["valid"], shares["valid_induction"], shares["distinct"]) > 60
+@pytest.mark.docker
+async def test_the_base_proposes_mostly_valid_and_different_tasks() -> None:
+    references = first_per_type(load_tasks("nano"), 61)[:61]  # deduction tasks
+    generate = sampler(make_policy(CONFIG), CONFIG.sampling)
+    async with make_executor(CONFIG.sandbox) as executor:
+        for task_type in make_types(CONFIG).values():
+            shown = [references[at : at + task_type.num_references(2)] for at in range(60)]
+            replies = await generate([task_type.propose_prompt(each) for each in shown], 1)
+            texts = [group[0].text for group in replies]
+            fair = await asyncio.gather(*map(partial(proposed, task_type, executor), texts, shown))
+            tasks = {task.task_id for task in fair if task is not None}
+            assert len(tasks) > 0.6 * len(shown), task_type.name
+
+
+async def proposed(task_type: TaskType, executor: Executor, text: str, references: list[Task]) -> Task | None:
+    """The task that a reply proposes, if it is a fair one."""
+    try:
+        return await task_type.validate(task_type.parse_proposal(text, references), executor)
+    except (Malformed, Rejected):
+        return None

@@ -157,7 +157,7 @@ def test_no_prompts_give_no_completions(model_folder: Path) -> None:
 
 
 def test_an_empty_prompt_is_refused(model_folder: Path) -> None:
-    with pytest.raises(PolicyError, match="without a single token"):
+    with pytest.raises(PolicyError, match="a prompt has no tokens"):
         drawn(policy(model_folder), ["a", ""])
 
 

@@ -23,7 +23,7 @@ def test_what_looks_like_a_folder_and_is_not_there_is_named_in_the_error(path: s
 def test_a_path_below_a_folder_that_exists_is_no_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(PolicyError, match="no model folder"):
+    with pytest.raises(PolicyError, match="there is no folder"):
         resolve_path("runs/first")
 
 

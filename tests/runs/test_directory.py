@@ -36,7 +36,7 @@ def test_an_empty_folder_may_become_a_run(tmp_path: Path) -> None:
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     for begin in (lambda: RunDirectory.require_new(tmp_path), lambda: RunDirectory.create(tmp_path, CONFIG)):
-        with pytest.raises(RunError, match=r"is not empty: use --resume .* or another --run-dir"):
+        with pytest.raises(RunError, match=r"is not empty\. Pass --resume .* or another --run-dir"):
             begin()
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
 
@@ -58,7 +58,7 @@ def test_what_is_no_run_can_be_neither_opened_nor_resumed(tmp_path: Path, folder
 def test_resume_names_the_first_key_that_differs_and_both_values(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path, CONFIG).close()
     other = changed(learner={"learning_rate": 0.5}, seed=0, selfplay={"group_size": 4})
-    with pytest.raises(RunError, match=r"started with selfplay\.group_size = 8, now it is 4"):
+    with pytest.raises(RunError, match=r"started with selfplay\.group_size = 8, but the config now says 4"):
         RunDirectory.resume(tmp_path, other)
     assert RunDirectory.open(tmp_path).config() == CONFIG
 
@@ -79,7 +79,7 @@ def test_a_config_that_this_version_cannot_read_is_a_run_error(tmp_path: Path) -
 
 def test_a_second_trainer_is_kept_out_until_the_first_leaves(tmp_path: Path) -> None:
     with RunDirectory.create(tmp_path, CONFIG):
-        with pytest.raises(RunError, match=r"another trainer \(process \d+\) is writing"):
+        with pytest.raises(RunError, match=r"another trainer \(process \d+\) is using"):
             RunDirectory.resume(tmp_path, CONFIG)
         assert RunDirectory.open(tmp_path).config() == CONFIG
     RunDirectory.resume(tmp_path, CONFIG).close()
@@ -118,3 +118,9 @@ def test_model_text_cannot_forge_a_log_line(tmp_path: Path) -> None:
         logging.getLogger("azr").info("reply: %s", "x\n2026-01-01 INFO azr: forged\x1b[2J\ud800")
         (line,) = run.log.read_text(encoding="utf-8").splitlines()
     assert r"x\n2026-01-01 INFO azr: forged\x1b[2J\ud800" in line
+
+
+def test_a_system_without_file_locks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    with pytest.raises(RunError, match="no file locks of the Unix kind"):
+        RunDirectory.create(tmp_path / "run", Config())

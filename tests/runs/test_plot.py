@@ -49,7 +49,7 @@ def test_a_run_directory_gets_its_learning_curve(tmp_path: Path) -> None:
 
 def test_a_run_without_steps_has_nothing_to_draw(tmp_path: Path) -> None:
     RunDirectory.create(tmp_path, Config()).close()
-    with pytest.raises(RunError, match="no steps to draw"):
+    with pytest.raises(RunError, match="has no steps yet"):
         learning_curve(tmp_path)
 
 

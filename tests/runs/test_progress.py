@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on and when it has ended."""
+"""What a user sees while a run goes on and at its end."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import io
 import pytest
 from rich.console import Console, RenderableType
 
-from azr.runs.cells import cell_table, duration
 from azr.runs.progress import Progress
-from azr.runs.summary import summary
+from azr.runs.tables import cell_table, duration, summary
 from tests.runs.curves import run_history
 
 
@@ -106,9 +105,9 @@ def test_the_summary_compares_the_ends_of_the_run_and_says_where_the_time_went()
     text = shown(summary(run_history(100)))
     row = next(line for line in text.splitlines() if line.split()[:1] == ["deduction"])
     assert row.split()[1:3] == ["30.0→50.0%", "+20.0"]
-    assert "100 steps in 3:20, 2.0 s a step, 500,000 tokens generated" in text
+    assert "100 steps in 3:20, 2.0 s per step, 500,000 tokens generated" in text
     assert "update 50%" in text
-    assert "held-out answers that think: 10→90%" in text
+    assert "held-out answers with a thought: 10→90%" in text
 
 
 def test_the_summary_fits_eighty_columns() -> None:

@@ -46,7 +46,9 @@ def test_nothing_is_imported_when_no_sink_is_asked_for(tmp_path: Path) -> None:
     ("config", "package"), [(SinksConfig(tensorboard=True), "tensorboard"), (SinksConfig(wandb=True), "wandb")]
 )
 def test_a_missing_package_is_named_with_what_to_do(tmp_path: Path, config: SinksConfig, package: str) -> None:
-    with pytest.raises(RunError, match=rf"sinks\.{package} = true needs the package {package}: pip install"):
+    with pytest.raises(
+        RunError, match=rf"sinks\.{package} = true needs {package}, which is not installed: pip install"
+    ):
         open_sinks(config, tmp_path, import_module=absent)
 
 

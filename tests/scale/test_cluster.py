@@ -15,6 +15,8 @@ import pytest
 
 pytest.importorskip("ray")
 
+from sandbox.audit.worker_logs import RunAudit, verify_run
+
 from azr.audit.reader import RunReader
 from azr.audit.timeline import Timeline
 from azr.build import make_executor
@@ -22,7 +24,6 @@ from azr.cluster.executor import ClusterExecutor
 from azr.cluster.ray_fleet import RayFleet
 from azr.config import ClusterConfig, SandboxConfig
 from sandbox.audit.log import AuditLog, Label
-from sandbox.audit.worker_logs import RunAudit, verify_run
 from sandbox.types import Execution, ImageMissing, Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]

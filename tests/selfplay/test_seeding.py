@@ -146,7 +146,7 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_by_file_and_line(line: str, tmp_path: Path) -> None:
     file = tmp_path / "seeds.jsonl"
     file.write_text(json.dumps(ROW) + "\n\n" + line + "\n")
-    with pytest.raises(InputError, match=r"seeds\.jsonl:3 is no seed triplet"):
+    with pytest.raises(InputError, match=r"seeds\.jsonl:3 is not a seed triplet: "):
         read_seed_file(file)
 
 
@@ -155,5 +155,5 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
     file = tmp_path / "seeds.jsonl"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(InputError, match=r"cannot read the seed file .*seeds\.jsonl"):
+    with pytest.raises(InputError, match=r"cannot read the seed triplets in .*seeds\.jsonl"):
         read_seed_file(file)

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ConfigFile = Annotated[
+    Path,
+    typer.Argument(help="A TOML file, or the name of a packaged config such as nano or openrlhf-7b."),
+]
+Overrides = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override one config key, e.g. --set sandbox.wall_s=5. Repeatable."
+    ),
+]
+Input = Annotated[Path, typer.Option("--input", help="File of JSON lines; - is standard input.")]
+Output = Annotated[Path, typer.Option("--output", help="File to write, one line per input line; - is standard output.")]
+Backend = Annotated[str, typer.Option(help="Isolation to run programs in: docker or jail.")]
+Audit = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Append every execution to this audit log; azr audit reads it."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+STDIO = Path("-")

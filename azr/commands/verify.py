@@ -1,0 +1,89 @@
+"""`azr verify`: is an answer to a task right?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import typer
+
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides
+from azr.commands.validate import require_known_type
+from azr.errors import Malformed
+from azr.tasks.rows import Row, read_task, text_field
+from azr.tasks.source import entry_program
+from azr.types import Outcome, Task, Verdict
+from sandbox.audit.log import labelled
+from sandbox.types import Executor
+
+if TYPE_CHECKING:
+    from azr.tasks.base import TaskType
+
+
+def verify(
+    source: Input = STDIO,
+    target: Output = STDIO,
+    backend: Backend = "docker",
+    audit: Audit = None,
+    overrides: Overrides = [],
+) -> None:
+    """Check whether answers to tasks are right.
+
+    Input, one JSON object per line: the task ("task_type", "program", "input" or "inputs", "output" or "outputs",
+    "message") and "answer".
+
+    Output: {"id", "correct", "reason"}.
+
+    Exit code 0: every line was checked. 1: a line could not be used; its output line says why.
+
+    Example: azr verify --input answers.jsonl --output verified.jsonl --audit verified.db
+    """
+    from azr import configfile
+    from azr.build import make_types
+    from azr.commands import jsonlines
+
+    config = configfile.defaults([f'sandbox.backend="{backend}"', *overrides])
+
+    def make_work(executor: Executor) -> Verify:
+        return Verify(executor, make_types(config))
+
+    raise typer.Exit(jsonlines.run(source, target, config=config, audit=audit, make_work=make_work))
+
+
+@dataclass(frozen=True, slots=True)
+class Verify:
+    """Verifies the answers."""
+
+    executor: Executor
+    task_types: Mapping[str, TaskType]
+
+    def check(self, row: Row) -> None:
+        require_known_type(row, self.task_types)
+        text_field(row, "answer")
+        read_task(row)
+
+    async def work(self, rows: Sequence[Row]) -> list[Row]:
+        outcomes = await asyncio.gather(*(self._verify(row) for row in rows))
+        return [
+            {"id": row.get("id"), "correct": outcome.verdict is Verdict.CORRECT, "reason": outcome.reason or "ok"}
+            for row, outcome in zip(rows, outcomes, strict=True)
+        ]
+
+    async def _verify(self, row: Row) -> Outcome:
+        task_type = self.task_types[row["task_type"]]
+        try:
+            answer = task_type.read_answer(row["answer"])
+        except Malformed:
+            return Outcome(Verdict.MALFORMED, "malformed")
+        return await task_type.verify(_task(row), answer, labelled(self.executor, task_type=task_type.name))
+
+
+def _task(row: Row) -> Task:
+    """The row's task with its entry function renamed to `f`, as `azr validate` would have done."""
+    task = read_task(row)
+    try:
+        return replace(task, program=entry_program(task.program))
+    except Malformed:
+        return task  # a deduction answer is compared with the output alone

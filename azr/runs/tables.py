@@ -1,0 +1,173 @@
+"""A run's metrics as tables for the terminal: the six cells while it trains, the summary at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from azr.runs.history import ENDS, History, first, last, seconds, series, task_types, time_shares
+from azr.runs.printable import printable
+
+_WIDE = 96
+"""Terminal columns that the complete table needs."""
+
+
+def share(value: float | None) -> str:
+    """`53%`; empty for None."""
+    return "" if value is None else f"{value:.0%}"
+
+
+def accuracy(value: float | None) -> str:
+    """`53.3%`; empty for None."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def number(value: float | None) -> str:
+    """`0.25`; empty for None."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def tokens(value: float | None) -> str:
+    """`19.7` or `1,204`; empty for None."""
+    return "" if value is None else f"{value:.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """`1:02:03`, or `2:03` below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class CellColumn(NamedTuple):
+    """How one metric of a cell is shown."""
+
+    header: str
+    key: str
+    show: Callable[[float | None], str]
+    style: str
+    fits_narrow: bool = True
+
+
+COLUMNS = (
+    CellColumn("proposer\nreward", "propose/{}/reward", number, "cyan"),
+    CellColumn("\nvalid", "propose/{}/valid_rate", share, "cyan"),
+    CellColumn("\nlearnable", "propose/{}/learnable", share, "cyan"),
+    CellColumn("\ndistinct", "propose/{}/distinct", share, "cyan", fits_narrow=False),
+    CellColumn("solver\nsolved", "solve/{}/accuracy", share, "magenta"),
+    CellColumn("\nreward", "solve/{}/reward", number, "magenta", fits_narrow=False),
+    CellColumn("\nlength", "solve/{}/length", tokens, "magenta"),
+    CellColumn("\nthinks", "solve/{}/thinks", share, "magenta", fits_narrow=False),
+)
+
+_CHANGES = (
+    ("proposer\nvalid", "propose/{}/valid_rate", share),
+    ("\nlearnable", "propose/{}/learnable", share),
+    ("\ndistinct", "propose/{}/distinct", share),
+    ("solver\nlength", "solve/{}/length", tokens),
+    ("\nthinks", "solve/{}/thinks", share),
+)
+
+
+def cell_table(history: History, width: int = _WIDE) -> Table:
+    """Proposer and solver metrics of each task type at the last step; held-out accuracy and its change."""
+    columns = [column for column in COLUMNS if column.fits_narrow or width >= _WIDE]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column("\ntask type", no_wrap=True)
+    for column in columns:
+        table.add_column(column.header, justify="right", style=column.style, no_wrap=True)
+    table.add_column("held-out\naccuracy", justify="right", style="bold", no_wrap=True)
+    table.add_column("\nchange", justify="right", no_wrap=True)
+    for name in task_types(history):
+        values = [column.show(last(history, column.key.format(name))) for column in columns]
+        table.add_row(Text(printable(name), style="bold"), *values, *held_out(history, name))
+    table.add_section()
+    table.add_row(Text("mean", style="bold"), *[""] * len(columns), *held_out(history, "mean"))
+    return table
+
+
+def held_out(history: History, name: str) -> tuple[str, Text]:
+    """Last held-out accuracy, and its change since the first evaluation in percentage points."""
+    begun, now = first(history, f"eval/{name}"), last(history, f"eval/{name}")
+    if begun is None or now is None:
+        return "", Text()
+    points = 100 * (now - begun)
+    style = "green" if points >= 1 else "red" if points <= -1 else "dim"
+    return accuracy(now), Text(f"{points:+.1f}", style=style)
+
+
+def footer(history: History) -> Table:
+    """Time by stage, speed and buffer sizes over the given steps."""
+    grid = Table.grid(padding=(0, 2))
+    for label, text in (("time", time_split(history)), ("speed", _speed(history)), ("buffer", _buffers(history))):
+        if text:
+            grid.add_row(Text(label, style="dim"), Text(text))
+    thinks = last(history, "eval/thinks")
+    if thinks is not None:
+        grid.add_row(Text("thinks", style="dim"), f"{share(thinks)} of held-out answers")
+    return grid
+
+
+def time_split(history: History) -> str:
+    """`propose 12%  validate 3%  update 51%`."""
+    return "  ".join(f"{stage} {part:.0%}" for stage, part in time_shares(history).items())
+
+
+def _speed(history: History) -> str:
+    durations = series(history, "time/step_s")[1]
+    if not sum(durations):
+        return ""
+    generated = sum(series(history, "tokens/generated")[1])
+    return f"{generated / sum(durations):,.0f} tokens/s  {sum(durations) / len(durations):.1f} s/step"
+
+
+def _buffers(history: History) -> str:
+    sizes = ((name, last(history, f"buffer/{name}/size")) for name in task_types(history))
+    return "  ".join(f"{printable(name)} {size:,.0f}" for name, size in sizes if size is not None)
+
+
+def summary(history: History) -> Table:
+    """First and last evaluation of each task type, how answers and proposals changed, and where the time went."""
+    table = Table(
+        box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, caption=_caption(history), caption_justify="left"
+    )
+    table.add_column("\ntask type", no_wrap=True)
+    for header in ("held-out\naccuracy", "\nchange", *(header for header, _, _ in _CHANGES)):
+        table.add_column(header, justify="right", no_wrap=True)
+    for name in task_types(history):
+        changes = [_change(history, key.format(name), show) for _, key, show in _CHANGES]
+        table.add_row(Text(printable(name), style="bold"), *_evaluation(history, name), *changes)
+    table.add_section()
+    table.add_row(Text("mean", style="bold"), *_evaluation(history, "mean"))
+    return table
+
+
+def _evaluation(history: History, name: str) -> tuple[str, Text]:
+    return _change(history, f"eval/{name}", accuracy, num_values=1), held_out(history, name)[1]
+
+
+def _change(history: History, key: str, show: Callable[[float | None], str], num_values: int = ENDS) -> str:
+    """`20→93%`: first and last value, each a mean over `num_values` steps; empty if the run has none."""
+    begun, now = first(history, key, num_values), last(history, key, num_values)
+    return "" if begun is None else f"{show(begun).removesuffix('%')}→{show(now)}"
+
+
+def _caption(history: History) -> Text:
+    durations = series(history, "time/step_s")[1]
+    spent = seconds(history, "step")
+    lines = [f"{len(durations)} steps in {duration(spent)}"]
+    if durations:
+        generated = sum(series(history, "tokens/generated")[1])
+        lines[0] += f", {spent / len(durations):.1f} s per step, {generated:,.0f} tokens generated"
+    split = time_split(history)
+    if split:
+        lines.append(f"time: {split}")
+    thinking = _change(history, "eval/thinks", share, num_values=1)
+    if thinking:
+        lines.append(f"held-out answers with a thought: {thinking}")
+    lines.append(f"a→b: first and last evaluation, or means of the first and last {ENDS} steps")
+    return Text("\n".join(lines), style="dim")
