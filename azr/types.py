@@ -122,6 +122,10 @@ class Rollout:
     reward: float
     task_id: str
     """The task proposed or solved; empty for a proposal that never became one."""
+    references: tuple[str, ...]
+    """Ids of the tasks that the proposer was shown; empty for the solver."""
+    is_trained: bool
+    """Whether the learner sees it."""
 
     @property
     def cell(self) -> Cell:

@@ -18,10 +18,17 @@ from azr.audit.reader import RunReader
 from azr.audit.timeline import Key, Timeline, key
 from azr.errors import Malformed, RunError
 from azr.runs.store import RunStore
-from azr.selfplay.absolute_zero import Game, Gated, gate_one, record, tell_duplicates, verify_one
-from azr.selfplay.rewards import solve_rate
-from azr.selfplay.rounds import Answered, Asked, Recorded
-from azr.types import Cell, Completion, Example, Outcome, Prompt, Role, Task, Verdict
+from azr.selfplay.absolute_zero import (
+    Game,
+    accepted,
+    make_episodes,
+    reject_duplicates,
+    reward,
+    validate_one,
+    verify_one,
+)
+from azr.selfplay.episode import Attempt, Proposed, ProposePrompt
+from azr.types import Cell, Completion, Example, Outcome, Prompt, Role, Rollout, Task, Verdict
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
 V = TypeVar("V")
@@ -111,7 +118,7 @@ async def reverify(store: RunStore, reader: RunReader, game: Game) -> Reverified
 
 
 class _Step:
-    """One step, judged again."""
+    """One step, checked again."""
 
     def __init__(self, game: Game, tasks: dict[str, Task], executions: dict[Key, list[Execution]]) -> None:
         self._game = game
@@ -120,29 +127,29 @@ class _Step:
         self._found: list[Mismatch] = []
 
     async def mismatches(self, rows: Sequence[Row], references: dict[str, list[str]]) -> list[Mismatch]:
-        """What the rows say otherwise; the step's new tasks are put into the buffer."""
+        """Where the rows differ from the log; the step's new tasks are put into the buffer."""
         proposals = [row for row in rows if row["role"] == Role.PROPOSER]
-        gated = [await self._gate(row, references.get(row["rollout_id"], [])) for row in proposals]
-        proposed = tell_duplicates(self._game, gated)
-        answers = [(row, await self._answer(row)) for row in rows if row["role"] == Role.SOLVER]
-        attempts = _grouped(answers, "a")
-        rates = [solve_rate([one.outcome for one in group]) for group in attempts]
-        new_tasks = [one.task for one in proposed if one.task is not None]
-        if len(rates) != len(new_tasks):
-            step = str(rows[0]["step"])
-            self._found.append(Mismatch(f"{step}-*", "accepted", f"{len(rates)} tasks", f"{len(new_tasks)} tasks"))
-            rates = [*rates, *[0.0] * len(new_tasks)]
-        solved = [group[0] for group in _grouped(answers, "s")]
-        records = record(self._game, proposed, rates=rates, attempts=attempts, solved=solved)
-        for row, recomputed in zip(rows, records, strict=True):
-            self._compare(row, recomputed)
-        for task in new_tasks:
+        validated = [await self._validate(row, references.get(row["rollout_id"], [])) for row in proposals]
+        proposed = reject_duplicates(self._game, validated)
+        answers = [(row, await self._verify(row)) for row in rows if row["role"] == Role.SOLVER]
+        groups, solved = _grouped(answers, "a"), [group[0] for group in _grouped(answers, "s")]
+        episodes = make_episodes(self._game, _with_attempts(proposals, proposed, groups))
+        again = reward(self._game, episodes, solved)
+        self._count("accepted", sum(row["verdict"] == Verdict.ACCEPTED for row in proposals), len(groups), rows)
+        self._count("rollouts", len(rows), len(again), rows)
+        for row, rollout in zip(rows, again, strict=False):
+            self._compare(row, rollout)
+        for task in accepted(proposed):
             self._game.buffer.add(task)
         return self._found
 
-    async def _gate(self, row: Row, references: list[str]) -> Gated:
+    def _count(self, field: str, stored: int, recomputed: int, rows: Sequence[Row]) -> None:
+        if stored != recomputed:
+            self._found.append(Mismatch(f"{rows[0]['step']}-*", field, str(stored), str(recomputed)))
+
+    async def _validate(self, row: Row, references: list[str]) -> Proposed:
         cell = Cell(Role.PROPOSER, row["task_type"])
-        asked = Asked(Prompt(row["prompt"], cell), tuple(self._task(name) for name in references))
+        asked = ProposePrompt(Prompt(row["prompt"], cell), tuple(self._task(name) for name in references))
         completion = _completion(row)
         known = Outcome(Verdict.ACCEPTED, "") if row["reason"] == "duplicate" else _outcome(row)
 
@@ -150,18 +157,16 @@ class _Step:
             del text
             return row["reason"] != "prompt_too_long"
 
-        async def judge(executor: LogExecutor) -> tuple[Outcome, Task | None]:
-            game = replace(self._game, executor=executor, fits=fits)
-            return await gate_one(game, asked, completion)
+        async def validate(executor: LogExecutor) -> Proposed:
+            return await validate_one(replace(self._game, executor=executor, fits=fits), asked, completion)
 
-        unknown = (Outcome(Verdict.REJECTED, "not on record"), None)
-        judged = await self._judged(row, judge, agrees=lambda told: told[0] == known, unknown=unknown)
-        return Gated(asked, completion, judged)
+        unknown = Proposed(asked, completion, Outcome(Verdict.REJECTED, "not on record"), None)
+        return await self._from_log(row, validate, agrees=lambda again: again.outcome == known, unknown=unknown)
 
-    async def _answer(self, row: Row) -> Answered:
+    async def _verify(self, row: Row) -> Attempt:
         task, completion = self._task(row["task_id"]), _completion(row)
 
-        async def judge(executor: LogExecutor) -> Outcome:
+        async def verify(executor: LogExecutor) -> Outcome:
             try:
                 answer = self._game.task_types[task.task_type].parse_answer(completion.text)
             except Malformed as fault:
@@ -169,29 +174,28 @@ class _Step:
             return await verify_one(replace(self._game, executor=executor), task, answer)
 
         unknown = Outcome(Verdict.WRONG, "not on record")
-        outcome = await self._judged(row, judge, agrees=lambda told: told == _outcome(row), unknown=unknown)
-        return Answered(Prompt(row["prompt"], Cell(Role.SOLVER, row["task_type"])), completion, task, outcome)
+        outcome = await self._from_log(row, verify, agrees=lambda again: again == _outcome(row), unknown=unknown)
+        return Attempt(Prompt(row["prompt"], Cell(Role.SOLVER, row["task_type"])), completion, task, outcome)
 
-    async def _judged(
-        self, row: Row, judge: Callable[[LogExecutor], Awaitable[V]], *, agrees: Callable[[V], bool], unknown: V
+    async def _from_log(
+        self, row: Row, check: Callable[[LogExecutor], Awaitable[V]], *, agrees: Callable[[V], bool], unknown: V
     ) -> V:
-        """What the log gives; of a job that ran more than once and differed, the runs that agree with the rollout."""
+        """What the log gives. Where runs of one job differed, those that agree with the rollout are taken."""
         choice = num_choices = 0
         first = unknown
         try:
             while choice == 0 or choice < num_choices:
                 executor = LogExecutor(self._executions, choice)
-                told = await judge(executor)
-                if agrees(told):
-                    return told
-                first = told if choice == 0 else first
+                again = await check(executor)
+                if agrees(again):
+                    return again
+                first = again if choice == 0 else first
                 choice, num_choices = choice + 1, executor.num_choices
         except NotOnRecord as missing:
             self._found.append(Mismatch(row["rollout_id"], "execution", "a verdict", str(missing)))
         return first
 
-    def _compare(self, row: Row, again: Recorded) -> None:
-        rollout = again.rollout
+    def _compare(self, row: Row, rollout: Rollout) -> None:
         pairs = {
             "verdict": (row["verdict"], rollout.outcome.verdict.value),
             "reason": (row["reason"], rollout.outcome.reason),
@@ -224,12 +228,23 @@ def _references(store: RunStore, step: int) -> dict[str, list[str]]:
     return found
 
 
-def _grouped(answers: Sequence[tuple[Row, Answered]], mark: str) -> list[list[Answered]]:
-    groups: dict[str, list[Answered]] = defaultdict(list)
-    for row, answered in answers:
+def _grouped(answers: Sequence[tuple[Row, Attempt]], mark: str) -> list[list[Attempt]]:
+    groups: dict[str, list[Attempt]] = defaultdict(list)
+    for row, attempt in answers:
         if str(row["group_id"]).startswith(mark):
-            groups[str(row["group_id"])].append(answered)
+            groups[str(row["group_id"])].append(attempt)
     return list(groups.values())
+
+
+def _with_attempts(
+    rows: Sequence[Row], proposed: Sequence[Proposed], groups: Sequence[list[Attempt]]
+) -> list[tuple[Proposed, tuple[Attempt, ...]]]:
+    """Each proposal with the attempts that the run made: those that the rows call accepted have them, in order."""
+    remaining = iter(groups)
+    return [
+        (one, tuple(next(remaining, ())) if row["verdict"] == Verdict.ACCEPTED else ())
+        for row, one in zip(rows, proposed, strict=True)
+    ]
 
 
 def _task(row: Row) -> Task:

@@ -79,14 +79,12 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class RolloutRecord:
-    """A rollout, what the learner made of it and what it was shown."""
+    """A rollout and what the learner made of it."""
 
     rollout_id: str
     rollout: Rollout
     advantage: float | None
     """None for a rollout that was not trained on."""
-    lineage: tuple[str, ...] = ()
-    """Ids of the reference tasks in a proposer's prompt."""
 
 
 class RunStore:
@@ -114,7 +112,7 @@ class RunStore:
             RunError: the disk is full or refuses.
         """
         prompts = {_hash(record.rollout.prompt.text): record.rollout.prompt.text for record in rollouts}
-        lineage = [(record.rollout_id, task_id) for record in rollouts for task_id in record.lineage]
+        lineage = [(record.rollout_id, task_id) for record in rollouts for task_id in record.rollout.references]
         with disk_faults("write run.db"), self._connection as transaction:
             transaction.executemany(_insert("OR IGNORE", "tasks", 9), [_task_row(step, record) for record in tasks])
             transaction.executemany(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from azr.errors import InputError, Malformed, Rejected
-from azr.selfplay.absolute_zero import Game, accepted, ask, fair_task, propose, tell_duplicates
+from azr.selfplay.absolute_zero import Game, accepted, fair_task, propose, propose_prompts
 from azr.selfplay.clock import STAGES, StageClock
 from azr.selfplay.sampling import together
 from azr.tasks.base import Proposal
@@ -36,8 +36,7 @@ async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int
         if not short:
             return
         playing = replace(game, task_types=short)
-        gated = await propose(playing, ask(playing), StageClock(*STAGES))
-        for task in accepted(tell_duplicates(playing, gated)):
+        for task in accepted(await propose(playing, propose_prompts(playing), StageClock(*STAGES))):
             if len(game.buffer.pools[task.task_type]) < tasks_per_type:
                 game.buffer.add(task)
 

@@ -27,7 +27,7 @@ from azr.runs.metrics import MetricsLog
 from azr.runs.store import RolloutRecord, RunStore, TaskRecord
 from azr.selfplay.absolute_zero import Game, play_step
 from azr.selfplay.clock import StageClock
-from azr.selfplay.rounds import Played
+from azr.selfplay.episode import PlayedStep
 from azr.selfplay.seeding import seed_from_files, seed_from_identity
 from azr.tasks.source import fingerprint
 from azr.types import Rollout, Task, TrainingSample
@@ -154,18 +154,20 @@ def training_samples(rollouts: Sequence[Rollout], advantages: Sequence[float]) -
     ]
 
 
-def remember(session: Session, step: int, played: Played, advantages: Sequence[float]) -> None:
+def remember(session: Session, step: int, played: PlayedStep, advantages: Sequence[float]) -> None:
     """Write the step's tasks and rollouts to the run's database in one transaction."""
     remaining = iter(advantages)
-    rollouts: list[RolloutRecord] = []
+    rollouts = [
+        RolloutRecord(f"{step}-{index}", rollout, next(remaining) if rollout.is_trained else None)
+        for index, rollout in enumerate(played.rollouts)
+    ]
     proposer_of: dict[str, str] = {}
-    for index, record in enumerate(played.records):
-        rollout_id = f"{step}-{index}"
-        advantage = next(remaining) if record.is_trained else None
-        rollouts.append(RolloutRecord(rollout_id, record.rollout, advantage, record.references))
-        proposer_of.setdefault(record.rollout.task_id, rollout_id)
+    for record in rollouts:
+        proposer_of.setdefault(record.rollout.task_id, record.rollout_id)
     tasks = [
-        TaskRecord(task, proposer_of[task.task_id], fingerprint(task.program), rate) for task, rate in played.tasks
+        TaskRecord(one.task, proposer_of[one.task.task_id], fingerprint(one.task.program), one.solve_rate)
+        for one in played.episodes
+        if one.task is not None
     ]
     session.store.write(step, tasks, rollouts)
 

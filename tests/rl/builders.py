@@ -27,6 +27,8 @@ def rollout(
         outcome=Outcome(Verdict.CORRECT, ""),
         reward=reward,
         task_id="",
+        references=(),
+        is_trained=True,
     )
 
 

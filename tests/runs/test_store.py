@@ -27,7 +27,7 @@ def task_record(program: str = "def f(x):\n return x", solve_rate: float | None 
 
 
 def rollout_record(
-    rollout_id: str = "r1", *, prompt: str = "propose", completion: str = "text", lineage: tuple[str, ...] = ()
+    rollout_id: str = "r1", *, prompt: str = "propose", completion: str = "text", references: tuple[str, ...] = ()
 ) -> RolloutRecord:
     rollout = Rollout(
         prompt=Prompt(prompt, CELL),
@@ -36,8 +36,10 @@ def rollout_record(
         outcome=Outcome(Verdict.ACCEPTED, ""),
         reward=0.75,
         task_id=task().task_id,
+        references=references,
+        is_trained=True,
     )
-    return RolloutRecord(rollout_id=rollout_id, rollout=rollout, advantage=1.5, lineage=lineage)
+    return RolloutRecord(rollout_id=rollout_id, rollout=rollout, advantage=1.5)
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def count(store: RunStore, table: str) -> object:
 
 
 def test_a_step_can_be_read_back(store: RunStore) -> None:
-    store.write(3, [task_record()], [rollout_record(lineage=("t1", "t2"))])
+    store.write(3, [task_record()], [rollout_record(references=("t1", "t2"))])
     (row,) = store.rows("SELECT * FROM rollouts JOIN prompts USING (prompt_hash)")
     assert {"prompt_hash"} | row.items() >= {
         ("rollout_id", "r1"), ("step", 3), ("role", "proposer"), ("task_type", "deduction"), ("group_id", "41"),
@@ -110,7 +112,7 @@ def test_a_task_that_is_proposed_again_keeps_its_first_row(store: RunStore) -> N
 def test_resume_forgets_the_steps_that_are_done_again(store: RunStore) -> None:
     for step in (1, 2, 3):
         program = f"def f(x):\n return {step}"
-        store.write(step, [task_record(program)], [rollout_record(f"r{step}", prompt=f"p{step}", lineage=("t",))])
+        store.write(step, [task_record(program)], [rollout_record(f"r{step}", prompt=f"p{step}", references=("t",))])
     store.delete_after(1)
     assert [count(store, table) for table in ("tasks", "rollouts", "prompts", "lineage")] == [1, 1, 1, 1]
     store.write(2, [], [rollout_record("r2")])

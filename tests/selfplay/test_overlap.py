@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr.selfplay.absolute_zero import Game, play_step
-from azr.selfplay.rounds import Played
+from azr.selfplay.episode import PlayedStep
 from azr.types import Completion, Outcome, Role, Verdict
 from sandbox.types import Execution, Job, SandboxBroken
 from tests.fakes import (
@@ -115,9 +115,9 @@ def playing(policy: Unsteady, latency: random.Random, *, continuous: bool, **con
     return replace(made, batches_continuously=continuous)
 
 
-def without_times(played: Played) -> tuple[Any, ...]:
+def without_times(played: PlayedStep) -> tuple[Any, ...]:
     metrics = {key: value for key, value in played.metrics.items() if not key.startswith("time/")}
-    return played.records, played.tasks, metrics
+    return played.episodes, played.rollouts, metrics
 
 
 async def played_steps(one: Game, steps: Sequence[int]) -> list[tuple[Any, ...]]:
@@ -211,7 +211,7 @@ async def test_a_task_is_attempted_while_others_are_still_proposed(
     policy = Blocked(lambda prompt, _: written(prompt, random.Random(7)), number=slow)
     one = replace(game(policy, types=types, overlap=True), batches_continuously=continuous)
     played = await play_step(one)
-    assert len({record.rollout.group for record in played.records if record.rollout.group.startswith("p")}) >= 2
+    assert len({rollout.group for rollout in played.rollouts if rollout.group.startswith("p")}) >= 2
 
 
 async def test_of_two_equal_proposals_the_first_is_kept_though_it_comes_last() -> None:
@@ -228,9 +228,9 @@ async def test_of_two_equal_proposals_the_first_is_kept_though_it_comes_last() -
     policy = SecondIsFaster(usual.reply_to)
     one = game(policy, types=["deduction"], overlap=True, duplicates="rejected")
     played = await play_step(replace(one, batches_continuously=True))
-    outcomes = [record.rollout.outcome for record in played.records if record.rollout.group.startswith("p")]
+    outcomes = [rollout.outcome for rollout in played.rollouts if rollout.group.startswith("p")]
     assert outcomes == [Outcome(Verdict.ACCEPTED, ""), Outcome(Verdict.REJECTED, "duplicate")]
-    assert {record.rollout.group for record in played.records} == {"p0", "p1", "a0", "s0", "s1"}
+    assert {rollout.group for rollout in played.rollouts} == {"p0", "p1", "a0", "s0", "s1"}
 
 
 @pytest.mark.parametrize("continuous", [True, False])

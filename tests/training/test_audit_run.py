@@ -160,6 +160,8 @@ async def test_steps_that_were_undone_by_a_resume_do_not_count(tmp_path: Path) -
         ("UPDATE rollouts SET verdict = 'correct' WHERE verdict = 'wrong'", "verdict"),
         ("UPDATE rollouts SET reason = 'timeout' WHERE reason = 'different'", "reason"),
         ("DELETE FROM executions WHERE purpose = 'attempt'", "execution"),
+        ("DELETE FROM rollouts WHERE group_id = 'a0'", "accepted"),
+        ("UPDATE rollouts SET verdict = 'rejected' WHERE verdict = 'accepted'", "rollouts"),
     ],
 )
 async def test_a_rollout_that_the_log_tells_otherwise_is_found(tmp_path: Path, statement: str, field: str) -> None:
