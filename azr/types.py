@@ -5,7 +5,7 @@ A filled-in example, one deduction task from first prompt to gradient::
     Prompt(text="...", cell=Cell(Role.PROPOSER, "deduction"))
     Completion(text="</think><answer>...", prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(-0.1, ...), ...)
     Task(task_type="deduction", program="def f(x):\n return sorted(x)", examples=(Example("[3, 1]", "[1, 3]"),), ...)
-    Rollout(cell=..., group="41", outcome=Outcome(Verdict.CORRECT, ""), reward=1.0, ...)
+    Rollout(stage="attempt", group="a41", outcome=Outcome(Verdict.CORRECT, ""), reward=1.0, ...)
     TrainingSample(cell=..., prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(...), advantage=0.7)
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class Role(StrEnum):
@@ -110,12 +110,17 @@ class Outcome:
     """Short machine-readable cause (`timeout`, `nondeterministic`, `no answer tag`); empty when all went well."""
 
 
+Stage = Literal["propose", "attempt", "solve"]
+"""What a completion was sampled for: a proposal, an attempt that measures a new task, or an answer to the solve set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rollout:
     """One prompt, its completion, what became of it and what it earned."""
 
     prompt: Prompt
     completion: Completion
+    stage: Stage
     group: str
     """Rollouts that share it answered the same prompt: the unit of GRPO's and RLOO's baselines."""
     outcome: Outcome

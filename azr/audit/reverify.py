@@ -132,7 +132,8 @@ class _Step:
         validated = [await self._validate(row, references.get(row["rollout_id"], [])) for row in proposals]
         proposed = reject_duplicates(self._game, validated)
         answers = [(row, await self._verify(row)) for row in rows if row["role"] == Role.SOLVER]
-        groups, solved = _grouped(answers, "a"), [group[0] for group in _grouped(answers, "s")]
+        groups = _groups(answers)
+        solved = [attempt for row, attempt in answers if row["stage"] == "solve"]
         episodes = make_episodes(self._game, _with_attempts(proposals, proposed, groups))
         again = reward(self._game, episodes, solved)
         self._count("accepted", sum(row["verdict"] == Verdict.ACCEPTED for row in proposals), len(groups), rows)
@@ -197,6 +198,7 @@ class _Step:
 
     def _compare(self, row: Row, rollout: Rollout) -> None:
         pairs = {
+            "stage": (row["stage"], rollout.stage),
             "verdict": (row["verdict"], rollout.outcome.verdict.value),
             "reason": (row["reason"], rollout.outcome.reason),
             "reward": (float(row["reward"]), float(rollout.reward)),
@@ -228,10 +230,11 @@ def _references(store: RunStore, step: int) -> dict[str, list[str]]:
     return found
 
 
-def _grouped(answers: Sequence[tuple[Row, Attempt]], mark: str) -> list[list[Attempt]]:
+def _groups(answers: Sequence[tuple[Row, Attempt]]) -> list[list[Attempt]]:
+    """The attempts at each new task."""
     groups: dict[str, list[Attempt]] = defaultdict(list)
     for row, attempt in answers:
-        if str(row["group_id"]).startswith(mark):
+        if row["stage"] == "attempt":
             groups[str(row["group_id"])].append(attempt)
     return list(groups.values())
 

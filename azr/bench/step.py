@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 from azr.bench.answers import Kind, answered, replies
 from azr.bench.counting import Counting
@@ -119,7 +120,8 @@ async def play(
     tasks = [task for task in judged if task is not None]
     verdicts: Counter[str] = Counter()
     mix: Counter[str] = Counter()
-    for stage, num_samples in (("attempt", selfplay.group_size), ("solve", 1)):
+    stages: list[tuple[Literal["attempt", "solve"], int]] = [("attempt", selfplay.group_size), ("solve", 1)]
+    for stage, num_samples in stages:
         written = _written(tasks, num_samples, rng)
         mix.update(str(reply) for group in written for reply, _ in group)
         game = _game(selfplay, task_types, counting, _by_prompt(tasks, written, task_types))

@@ -128,7 +128,7 @@ def run_reverify(run: Path) -> int:
     """Recompute verdicts and rewards; the exit code is 1 when one differs."""
     folder = RunDirectory.open(run)
     config = folder.config()
-    with _reading(run) as reader, closing(RunStore.open(folder.database)) as store:
+    with _reading(run) as reader, closing(RunStore.read(folder.database)) as store:
         found = asyncio.run(reverify(store, reader, _game(config)))
     if found.mismatches:
         console.print(_mismatch_table(found))

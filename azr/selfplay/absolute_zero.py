@@ -22,7 +22,7 @@ from azr.selfplay.metrics import step_metrics
 from azr.selfplay.rewards import proposer_reward, solver_reward
 from azr.selfplay.sampling import Generate, SamplingPlan, sample_and_check, together
 from azr.tasks.base import Proposal, TaskType
-from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Task, Verdict
+from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Stage, Task, Verdict
 from sandbox.audit.log import labelled
 from sandbox.audit.records import LabelChanges
 from sandbox.types import Executor
@@ -245,7 +245,7 @@ def draw_solve_set(game: Game, new_tasks: Sequence[Task]) -> list[Task]:
 
 
 async def answer(
-    game: Game, tasks: Sequence[Task], *, num_samples: int, clock: StageClock, stage: str
+    game: Game, tasks: Sequence[Task], *, num_samples: int, clock: StageClock, stage: Stage
 ) -> list[list[Attempt]]:
     """`num_samples` verified answers to each task. Equal answers to one task are verified once."""
     prompts = [Prompt(game.task_types[t.task_type].solve_prompt(t), Cell(Role.SOLVER, t.task_type)) for t in tasks]
@@ -278,8 +278,9 @@ def reward(game: Game, episodes: Sequence[Episode], solved: Sequence[Attempt]) -
     groups = [episode.attempts for episode in episodes if episode.attempts]
     trains = game.config.solver_batch == "attempts"
     for index, attempts in enumerate(groups):
-        rollouts += [_solver_rollout(one, group=f"a{index}", is_trained=trains) for one in attempts]
-    rollouts += [_solver_rollout(one, group=f"s{index}", is_trained=True) for index, one in enumerate(solved)]
+        rollouts += [_solver_rollout(one, "attempt", group=f"a{index}", is_trained=trains) for one in attempts]
+    for index, one in enumerate(solved):
+        rollouts.append(_solver_rollout(one, "solve", group=f"s{index}", is_trained=True))
     return tuple(rollouts)
 
 
@@ -291,6 +292,7 @@ def _proposer_rollout(config: SelfplayConfig, episode: Episode, *, group: str) -
     return Rollout(
         prompt=proposed.asked.prompt,
         completion=proposed.completion,
+        stage="propose",
         group=group,
         outcome=proposed.outcome,
         reward=earned,
@@ -300,10 +302,11 @@ def _proposer_rollout(config: SelfplayConfig, episode: Episode, *, group: str) -
     )
 
 
-def _solver_rollout(attempt: Attempt, *, group: str, is_trained: bool) -> Rollout:
+def _solver_rollout(attempt: Attempt, stage: Stage, *, group: str, is_trained: bool) -> Rollout:
     return Rollout(
         prompt=attempt.prompt,
         completion=attempt.completion,
+        stage=stage,
         group=group,
         outcome=attempt.outcome,
         reward=solver_reward(attempt.outcome),

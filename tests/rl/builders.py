@@ -23,6 +23,7 @@ def rollout(
     return Rollout(
         prompt=Prompt("", cell),
         completion=completion,
+        stage="solve",
         group=group,
         outcome=Outcome(Verdict.CORRECT, ""),
         reward=reward,

@@ -211,7 +211,7 @@ async def test_a_task_is_attempted_while_others_are_still_proposed(
     policy = Blocked(lambda prompt, _: written(prompt, random.Random(7)), number=slow)
     one = replace(game(policy, types=types, overlap=True), batches_continuously=continuous)
     played = await play_step(one)
-    assert len({rollout.group for rollout in played.rollouts if rollout.group.startswith("p")}) >= 2
+    assert len({rollout.group for rollout in played.rollouts if rollout.stage == "propose"}) >= 2
 
 
 async def test_of_two_equal_proposals_the_first_is_kept_though_it_comes_last() -> None:
@@ -228,7 +228,7 @@ async def test_of_two_equal_proposals_the_first_is_kept_though_it_comes_last() -
     policy = SecondIsFaster(usual.reply_to)
     one = game(policy, types=["deduction"], overlap=True, duplicates="rejected")
     played = await play_step(replace(one, batches_continuously=True))
-    outcomes = [rollout.outcome for rollout in played.rollouts if rollout.group.startswith("p")]
+    outcomes = [rollout.outcome for rollout in played.rollouts if rollout.stage == "propose"]
     assert outcomes == [Outcome(Verdict.ACCEPTED, ""), Outcome(Verdict.REJECTED, "duplicate")]
     assert {rollout.group for rollout in played.rollouts} == {"p0", "p1", "a0", "s0", "s1"}
 

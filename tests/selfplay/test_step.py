@@ -10,7 +10,7 @@ import pytest
 from azr.selfplay.absolute_zero import Game, play_step
 from azr.selfplay.buffer import task_key
 from azr.selfplay.episode import PlayedStep
-from azr.types import Cell, Outcome, Role, Rollout, Task, Verdict
+from azr.types import Cell, Outcome, Role, Rollout, Stage, Task, Verdict
 from sandbox.types import SandboxBroken
 from tests.fakes import InProcessExecutor, block, game, proposal, reply, task
 from tests.selfplay.players import NO_TAGS, WRONG_OUTPUT, cell_of, player, program, right_for_the_first
@@ -20,9 +20,9 @@ PROPOSER = Cell(Role.PROPOSER, "deduction")
 SOLVER = Cell(Role.SOLVER, "deduction")
 
 
-def of(played: PlayedStep, cell: Cell, stage: str = "") -> list[Rollout]:
-    """The rollouts of a cell; `stage` is the first letter of the group: p, a or s."""
-    return [r for r in played.rollouts if r.cell == cell and r.group.startswith(stage)]
+def of(played: PlayedStep, cell: Cell, stage: Stage | None = None) -> list[Rollout]:
+    """The rollouts of a cell, from one stage or from all."""
+    return [r for r in played.rollouts if r.cell == cell and stage in (None, r.stage)]
 
 
 def rewards(rollouts: list[Rollout]) -> list[float]:
@@ -55,7 +55,7 @@ async def test_policy_is_asked_in_three_stages_the_last_type_first() -> None:
 
 async def test_each_task_gets_a_group_of_attempts() -> None:
     played = await play_step(game(player(), types=["deduction"], group_size=5))
-    assert Counter(r.group for r in of(played, SOLVER, "a")) == {"a0": 5, "a1": 5}
+    assert Counter(r.group for r in of(played, SOLVER, "attempt")) == {"a0": 5, "a1": 5}
 
 
 @pytest.mark.parametrize(("num_right", "learnable"), [(0, 0.0), (1, 0.75), (3, 0.25), (4, 0.0)])
@@ -74,7 +74,7 @@ async def test_unlearnable_tasks_can_cost_what_the_official_code_takes() -> None
 async def test_solver_is_paid_by_its_verdicts() -> None:
     replies = [NO_TAGS, WRONG_OUTPUT, reply(block("output", "7")), reply(block("input", "7"))]
     played = await play_step(game(player(solve=lambda _, sample: replies[sample]), types=["deduction"]))
-    assert rewards(of(played, SOLVER, "a")) == [-1.0, -0.5, 1.0, -1.0] * 2
+    assert rewards(of(played, SOLVER, "attempt")) == [-1.0, -0.5, 1.0, -1.0] * 2
 
 
 BAD = {
@@ -95,7 +95,7 @@ async def test_a_bad_proposal_costs_one_and_never_reaches_the_solver(text: str, 
     played = await play_step(playing)
     assert [rollout.outcome for rollout in of(played, PROPOSER)] == [outcome] * 2
     assert rewards(of(played, PROPOSER)) == [-1.0, -1.0]
-    assert (of(played, SOLVER, "a"), new_tasks(played), size(playing)) == ([], [], 1)
+    assert (of(played, SOLVER, "attempt"), new_tasks(played), size(playing)) == ([], [], 1)
 
 
 async def test_solve_set_is_topped_up_from_the_buffer() -> None:
@@ -105,7 +105,7 @@ async def test_solve_set_is_topped_up_from_the_buffer() -> None:
     for number in range(500, 510):
         playing.buffer.add(task(program(number), output="7"))
     played = await play_step(playing)
-    solved = of(played, SOLVER, "s")
+    solved = of(played, SOLVER, "solve")
     new = {fresh.task_id for fresh in new_tasks(played)}
     assert len(new_tasks(played)) == 1
     assert [rollout.task_id in new for rollout in solved] == [True, False, False]
@@ -119,15 +119,15 @@ async def test_solve_set_is_smaller_when_the_buffer_is() -> None:
 
 async def test_attempts_only_measure_when_the_solver_batch_is_separate() -> None:
     played = await play_step(game(player(), types=["deduction"], solver_batch="separate"))
-    assert {rollout.is_trained for rollout in of(played, SOLVER, "a")} == {False}
-    assert [rollout.is_trained for rollout in of(played, SOLVER, "s")] == [True, True]
+    assert {rollout.is_trained for rollout in of(played, SOLVER, "attempt")} == {False}
+    assert [rollout.is_trained for rollout in of(played, SOLVER, "solve")] == [True, True]
 
 
 async def test_attempts_train_when_they_are_the_solver_batch() -> None:
     played = await play_step(game(player(), types=["deduction"], solver_batch="attempts", group_size=4))
-    assert {rollout.is_trained for rollout in of(played, SOLVER, "a")} == {True}
-    assert len(of(played, SOLVER, "a")) == 8
-    assert of(played, SOLVER, "s") == []
+    assert {rollout.is_trained for rollout in of(played, SOLVER, "attempt")} == {True}
+    assert len(of(played, SOLVER, "attempt")) == 8
+    assert of(played, SOLVER, "solve") == []
 
 
 async def test_solver_alone_trains_when_the_proposer_does_not() -> None:
@@ -215,14 +215,14 @@ async def test_equal_answers_to_a_task_are_verified_once() -> None:
     played = await play_step(playing)
     verified = [job for job in executor.jobs if job.inputs == ("5",)]
     assert len(verified) == 2 * 2  # two tasks, once among the attempts and once in the solve set
-    assert rewards(of(played, Cell(Role.SOLVER, "abduction"), "a")) == [1.0] * 16
+    assert rewards(of(played, Cell(Role.SOLVER, "abduction"), "attempt")) == [1.0] * 16
 
 
 async def test_records_tell_what_was_shown_and_what_became_of_it() -> None:
     played = await play_step(game(player(), types=["deduction"]))
     first, second = (fresh.task_id for fresh in new_tasks(played))
     assert [rollout.task_id for rollout in of(played, PROPOSER)] == [first, second]
-    assert [rollout.task_id for rollout in of(played, SOLVER, "a")] == [first] * 4 + [second] * 4
+    assert [rollout.task_id for rollout in of(played, SOLVER, "attempt")] == [first] * 4 + [second] * 4
     assert all(len(rollout.references) == 1 for rollout in of(played, PROPOSER))
     assert {rollout.references for rollout in of(played, SOLVER)} == {()}
 
