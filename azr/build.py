@@ -26,10 +26,10 @@ from sandbox.types import Executor
 
 
 def make_rules(tasks: TasksConfig, sandbox: SandboxConfig) -> Rules:
-    """What the task types are held to.
+    """The settings that the task types keep to.
 
     Raises:
-        ConfigError: the prompt set is not there.
+        ConfigError: there is no such prompt set.
     """
     return Rules(
         prompts=PromptSet(tasks.prompts),
@@ -48,7 +48,7 @@ def make_types(config: Config) -> dict[str, TaskType]:
 
     Raises:
         PluginError: a name does not resolve.
-        ConfigError: the prompt set is not there.
+        ConfigError: there is no such prompt set.
     """
     return make_task_types(config.tasks.types, make_rules(config.tasks, config.sandbox))
 

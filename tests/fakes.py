@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from azr.config import SelfplayConfig
+from azr.config import SelfplayConfig, TasksConfig
 from azr.prompts import PromptSet
 from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer
@@ -21,7 +21,7 @@ from azr.tasks.registry import make_task_types
 from azr.types import Completion, Example, Task
 from sandbox.shared.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
 from sandbox.shared.wire import CALLS
-from sandbox.types import Execution, Executor, Isolation, Job, RunResult, SandboxError, Status
+from sandbox.types import Execution, Executor, Isolation, Job, Limits, RunResult, SandboxError, Status
 
 PROMPTS = PromptSet("azr")
 PLUS_ONE = "def f(x):\n    return x + 1"
@@ -186,8 +186,19 @@ def task(
 
 
 def rules(**changes: Any) -> Rules:
-    """The paper's rules with the paper's prompts, and with four inputs an induction task."""
-    return replace(Rules(prompts=PROMPTS, num_inputs=4), **changes)
+    """The default rules, but nothing is forbidden and an induction task has four inputs."""
+    defaults = TasksConfig()
+    made = Rules(
+        prompts=PROMPTS,
+        limits=Limits(),
+        forbidden=(),
+        is_strict=False,
+        num_inputs=4,
+        max_program_chars=defaults.max_program_chars,
+        max_message_chars=defaults.max_message_chars,
+        require_input=defaults.require_input,
+    )
+    return replace(made, **changes)
 
 
 def game(

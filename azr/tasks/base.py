@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -50,19 +50,20 @@ def any_slot(program: str, text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every task type of a run is held to."""
+    """The settings that every task type of a run keeps to. Their defaults are in `azr.config`."""
 
     prompts: PromptSet
-    limits: Limits = field(default_factory=Limits)
-    forbidden: tuple[str, ...] = ()
+    limits: Limits
+    forbidden: tuple[str, ...]
     """Modules that a proposed program may not use."""
-    is_strict: bool = False
+    is_strict: bool
     """Compare types as well as values."""
-    num_inputs: int = 10
-    """Inputs of an induction proposal."""
-    max_program_chars: int = 8192
-    max_message_chars: int = 2048
-    require_input: bool = True
+    num_inputs: int
+    """Inputs per induction proposal."""
+    max_program_chars: int
+    max_message_chars: int
+    require_input: bool
+    """Reject programs whose entry function takes no argument."""
 
 
 @dataclass(frozen=True, slots=True)
