@@ -1,4 +1,4 @@
-"""The composition root: a config becomes task types, an executor, a policy and a game. Nothing else builds these."""
+"""Builds task types, executor, policy and game from a config. Nothing else builds these."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
 from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer, task_key
-from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
-from azr.types import Completion, Task
+from azr.types import Completion, Generate, Task
 from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.audit.worker_logs import RunAudit
 from sandbox.docker.executor import DockerExecutor
@@ -54,7 +53,7 @@ def make_types(config: Config) -> dict[str, TaskType]:
 
 
 def make_executor(sandbox: SandboxConfig) -> Executor:
-    """An executor that is not started yet: use it with `async with`."""
+    """An executor that is not started yet; `async with` starts it."""
     workers = sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
     if sandbox.backend == "jail":
         return JailExecutor(workers=workers, control_group=sandbox.jail_cgroup)
@@ -62,7 +61,7 @@ def make_executor(sandbox: SandboxConfig) -> Executor:
 
 
 def run_executor(config: Config) -> Executor:
-    """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
+    """The executor of a run: containers or jails on this machine, or on every node of the cluster."""
     if config.policy.kind != "openrlhf" or not config.cluster.sandboxes_per_node:
         return make_executor(config.sandbox)
     from azr.cluster.ray_fleet import RayFleet
@@ -87,7 +86,7 @@ def make_policy(config: Config) -> Policy:
     """The policy, loaded.
 
     Raises:
-        PolicyError: the model is not there or does not load; or torch is not installed.
+        PolicyError: there is no such model, it does not load, or torch is not installed.
     """
     from azr.policies.local import LocalPolicy
 
@@ -124,7 +123,7 @@ def make_game(
 def sampler(
     policy: Policy, sampling: SamplingConfig, *, temperature: float | None = None, thinking: Thinking = "free"
 ) -> Generate:
-    """The policy as self-play and evaluation see it: prompts in, completions out; temperature 0 is greedy."""
+    """The policy as self-play and evaluation call it; temperature 0 is greedy."""
     drawn_at = sampling.temperature if temperature is None else temperature
 
     async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:

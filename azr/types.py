@@ -1,4 +1,4 @@
-"""The nouns of self-play: what passes from room to room. All are frozen and complete when they are made.
+"""The nouns that all packages share. They are frozen and complete when they are made.
 
 A filled-in example, one deduction task from first prompt to gradient::
 
@@ -12,13 +12,14 @@ A filled-in example, one deduction task from first prompt to gradient::
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 
 class Role(StrEnum):
-    """What the policy is asked to be."""
+    """Whether the policy proposes a task or solves one."""
 
     PROPOSER = "proposer"
     SOLVER = "solver"
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text that the policy is to continue."""
+    """Text for the policy to continue."""
 
     text: str
     cell: Cell
@@ -46,7 +47,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy sampled after a prompt."""
+    """What the policy sampled for a prompt."""
 
     text: str
     """The sampled tokens as text, without the end-of-sequence token."""
@@ -54,9 +55,20 @@ class Completion:
     token_ids: tuple[int, ...]
     """Sampled tokens, the end-of-sequence token included when it was sampled."""
     sampling_logprobs: tuple[float, ...]
-    """Log-probability of each sampled token under the distribution that it was drawn from; as long as `token_ids`."""
+    """Log-probability of each sampled token under the distribution that it was drawn from; one per token."""
     is_truncated: bool
     """True when the token limit ended the completion."""
+
+
+class Generate(Protocol):
+    """The policy as self-play and evaluation see it: prompts in, completions out."""
+
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        """`num_samples` completions per prompt, in the order of the prompts.
+
+        `stream` names the random numbers. Without a name, what is drawn depends on how many calls came before.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A validated puzzle: a program and its runs. Which part is hidden is what the task type says."""
+    """A validated puzzle: a program and its runs. The task type decides which part is hidden."""
 
     task_type: str
     program: str
@@ -93,7 +105,7 @@ class Verdict(StrEnum):
     """What became of one completion."""
 
     MALFORMED = "malformed"
-    """The reply could not be read: the format is wrong or a part is missing."""
+    """The reply could not be read: its format is wrong or a part is missing."""
     REJECTED = "rejected"
     """A proposal that was read but is not a fair task."""
     ACCEPTED = "accepted"
@@ -107,7 +119,7 @@ class Outcome:
 
     verdict: Verdict
     reason: str
-    """Short machine-readable cause (`timeout`, `nondeterministic`, `no answer tag`); empty when all went well."""
+    """Short machine-readable cause (`timeout`, `nondeterministic`, `no answer tag`); empty for accepted and correct."""
 
 
 Stage = Literal["propose", "attempt", "solve"]
@@ -122,7 +134,7 @@ class Rollout:
     completion: Completion
     stage: Stage
     group: str
-    """Rollouts that share it answered the same prompt: the unit of GRPO's and RLOO's baselines."""
+    """Shared by the rollouts of one prompt: the unit of GRPO's and RLOO's baselines."""
     outcome: Outcome
     reward: float
     task_id: str

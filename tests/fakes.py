@@ -15,10 +15,9 @@ from azr.config import SelfplayConfig, TasksConfig
 from azr.prompts import PromptSet
 from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer
-from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules
 from azr.tasks.registry import make_task_types
-from azr.types import Completion, Example, Task
+from azr.types import Completion, Example, Generate, Task
 from sandbox.shared.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
 from sandbox.shared.wire import CALLS
 from sandbox.types import Execution, Executor, Isolation, Job, Limits, RunResult, SandboxError, Status
@@ -31,15 +30,15 @@ ISOLATION = Isolation("none", "in-process", "sha256:0", seccomp="", kernel="6.1"
 
 
 class InProcessExecutor:
-    """Runs the TEST's own programs in this very process, by `exec` and without any isolation. For tests only.
+    """Runs the TEST's own programs in this process, by `exec` and without any isolation. For tests only.
 
-    A program that raises `TimeoutError` or `MemoryError` stands for one that meets that limit. It can read the name
-    `SEED_SLOT`, so that a test can write a program that depends on the hash seed.
+    A program that raises `TimeoutError` or `MemoryError` stands for one that reaches that limit. Programs can read
+    `SEED_SLOT`, so a test can write one that depends on the hash seed.
     """
 
     def __init__(self, failure: SandboxError | None = None) -> None:
         self.jobs: list[Job] = []
-        """Every job that was asked for."""
+        """Every job that was run."""
         self._failure = failure
 
     @property
@@ -62,7 +61,7 @@ class InProcessExecutor:
 
 
 class ScriptedExecutor(InProcessExecutor):
-    """Gives the executions that it was given, in order, whatever the jobs say."""
+    """Returns the executions that it was made with, in order, whatever the jobs are."""
 
     def __init__(self, *executions: Execution) -> None:
         super().__init__()
@@ -147,7 +146,7 @@ class ScriptedGenerate:
 
 
 def completion(text: str) -> Completion:
-    """A completion of one token a word."""
+    """A completion with one token per word."""
     token_ids = tuple(range(len(text.split())))
     return Completion(text, (1, 2), token_ids, tuple(-0.5 for _ in token_ids), is_truncated=False)
 
@@ -211,7 +210,7 @@ def game(
     seed: int = 0,
     **config: Any,
 ) -> Game:
-    """A small game whose buffer holds the identity tasks: two proposals a type, four attempts a task."""
+    """A small game whose buffer holds the identity tasks: two proposals per type, four attempts per task."""
     settings = SelfplayConfig.model_validate({"proposals_per_type": 2, "group_size": 4, "references": 2, **config})
     task_types = make_task_types(types, rules())
     buffer = Buffer(types, capacity=64)

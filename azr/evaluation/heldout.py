@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,13 +13,10 @@ from typing import Any, cast
 from azr.errors import InputError, Malformed
 from azr.tasks.base import TaskType
 from azr.tasks.parsing import has_thought
-from azr.types import Completion, Example, Outcome, Task, Verdict
+from azr.types import Completion, Example, Generate, Outcome, Task, Verdict
 from sandbox.audit.log import labelled
 from sandbox.shared.values import decode
 from sandbox.types import Executor
-
-Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
-"""(prompts, completions a prompt) -> completions."""
 
 
 @dataclass(frozen=True, slots=True)

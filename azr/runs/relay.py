@@ -13,16 +13,20 @@ from typing import Any, Protocol, Self, cast
 POLL_S = 0.2
 
 
-class Shows(Protocol):
-    """Whoever shows the run to a person."""
+class Watcher(Protocol):
+    """Shows a run to a person."""
 
-    def note(self, text: str) -> None: ...
+    def note(self, text: str) -> None:
+        """Show what happens outside the steps."""
+        ...
 
-    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None: ...
+    def step(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """A step is done; step 0 is the evaluation before training."""
+        ...
 
 
 class Relay:
-    """Implements `Shows` by a line of JSON for each call. A context manager."""
+    """Implements `Watcher` by a line of JSON for each call. A context manager."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8", buffering=1)
@@ -46,11 +50,11 @@ class Relay:
 
 
 @contextmanager
-def following(path: Path, shows: Shows) -> Generator[None]:
+def following(path: Path, watcher: Watcher) -> Generator[None]:
     """While inside, what is written to `path` is shown, to the last line."""
     path.touch()
     ended = threading.Event()
-    thread = threading.Thread(target=_follow, args=(path, shows, ended), name="relay", daemon=True)
+    thread = threading.Thread(target=_follow, args=(path, watcher, ended), name="relay", daemon=True)
     thread.start()
     try:
         yield
@@ -59,20 +63,20 @@ def following(path: Path, shows: Shows) -> Generator[None]:
         thread.join()
 
 
-def _follow(path: Path, shows: Shows, ended: threading.Event) -> None:
+def _follow(path: Path, watcher: Watcher, ended: threading.Event) -> None:
     with path.open(encoding="utf-8") as file:
         begun = ""
         while True:
             is_last = ended.wait(POLL_S)
             *lines, begun = (begun + file.read()).split("\n")
             for line in lines:
-                _show(cast("dict[str, Any]", json.loads(line)), shows)
+                _show(cast("dict[str, Any]", json.loads(line)), watcher)
             if is_last:
                 return
 
 
-def _show(line: Mapping[str, Any], shows: Shows) -> None:
+def _show(line: Mapping[str, Any], watcher: Watcher) -> None:
     if "note" in line:
-        shows.note(cast(str, line["note"]))
+        watcher.note(cast(str, line["note"]))
     else:
-        shows.step(cast(int, line["step"]), cast(int, line["total"]), cast("dict[str, float]", line["metrics"]))
+        watcher.step(cast(int, line["step"]), cast(int, line["total"]), cast("dict[str, float]", line["metrics"]))

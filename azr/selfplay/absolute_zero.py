@@ -20,9 +20,9 @@ from azr.selfplay.clock import STAGES, StageClock
 from azr.selfplay.episode import Attempt, Episode, PlayedStep, Proposed, ProposePrompt
 from azr.selfplay.metrics import step_metrics
 from azr.selfplay.rewards import proposer_reward, solver_reward
-from azr.selfplay.sampling import Generate, SamplingPlan, sample_and_check, together
+from azr.selfplay.sampling import SamplingPlan, sample_and_check, together
 from azr.tasks.base import Proposal, TaskType
-from azr.types import Cell, Completion, Outcome, Prompt, Role, Rollout, Stage, Task, Verdict
+from azr.types import Cell, Completion, Generate, Outcome, Prompt, Role, Rollout, Stage, Task, Verdict
 from sandbox.audit.log import labelled
 from sandbox.audit.records import LabelChanges
 from sandbox.types import Executor

@@ -6,23 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from azr.selfplay.clock import StageClock
-from azr.types import Completion, Prompt
+from azr.types import Completion, Generate, Prompt
 
 V = TypeVar("V")
-
-
-class Generate(Protocol):
-    """The policy as the game sees it."""
-
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
-        """`num_samples` completions a prompt, in the order of the prompts.
-
-        `stream` names the random numbers; without a name, what is drawn depends on how many calls came before.
-        """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

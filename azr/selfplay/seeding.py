@@ -1,4 +1,4 @@
-"""The tasks that stand in the buffer before step 1: from the identity triplet, or from preset files."""
+"""The tasks in the buffer before step 1: proposed from the identity triplet, or read from seed files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from azr.tasks.base import Proposal
 from azr.types import Task
 
 OnRound = Callable[[dict[str, int]], None]
-"""Called after each round with the number of tasks a type."""
+"""Called after each round with the number of tasks per type."""
 
 
 async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int, on_round: OnRound) -> None:
-    """Let the policy propose, without any update, until every type has its seed tasks.
+    """Let the policy propose, without updates, until every type has its seed tasks, or for at most `max_rounds`.
 
-    References come from the growing buffer, which starts with the identity triplet. After `max_rounds` it stops with
-    what it has: a base model that cannot propose yet must not hang the run.
+    References come from the growing buffer, which starts with the identity triplet. The limit keeps a base model that
+    cannot propose yet from blocking the run.
     """
     game = game.labelled(purpose="seed")
     for task_type in game.task_types.values():
@@ -42,13 +42,13 @@ async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int
 
 
 async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -> dict[str, int]:
-    """Put the preset triplets through the gate and into the buffers; returns how many rows each reason turned away.
+    """Validate the rows of seed files and add them to the buffers; returns how many were rejected, by reason.
 
-    Published seeds contain nondeterministic programs and outputs cut short, so nothing is taken on trust: outputs are
-    computed again. Without an induction file, induction starts from its identity task.
+    Outputs are computed again, because published seeds contain nondeterministic programs and truncated outputs.
+    Without an induction file, induction starts from its identity task.
 
     Raises:
-        InputError: a file cannot be read or a line has not the official form.
+        InputError: a file cannot be read or a line does not have the official form.
     """
     refused: Counter[str] = Counter()
     game = game.labelled(purpose="seed")
@@ -68,7 +68,7 @@ async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -
 
 
 def _types_of(game: Game, proposal: Proposal) -> list[str]:
-    """A row with several inputs is an induction task; any other serves every type over a single run."""
+    """A row with several inputs is an induction task; any other is used by every other type."""
     return [name for name in game.task_types if (name == "induction") == (len(proposal.inputs) > 1)]
 
 
@@ -82,10 +82,10 @@ async def _admit(game: Game, name: str, proposal: Proposal) -> Task | str:
 
 
 def read_seed_file(file: Path) -> list[Proposal]:
-    """The rows of an official seed file: `snippet` with `input`, or with `inputs` and `message`; `imports` in front.
+    """The rows of an official seed file: `snippet` with `input`, or with `inputs` and `message`; perhaps `imports`.
 
     Raises:
-        InputError: names the file and the line.
+        InputError: the file or a line cannot be read; the message names both.
     """
     try:
         lines = file.read_text(encoding="utf-8").split("\n")  # `splitlines` also splits inside texts, at U+2028
@@ -98,7 +98,9 @@ def read_seed_file(file: Path) -> list[Proposal]:
         try:
             proposals.append(_seed_proposal(cast(dict[str, Any], json.loads(line))))
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file}:{number} is no seed triplet (snippet, input or inputs): {error!r}") from error
+            raise InputError(
+                f"{file}:{number} is not a seed triplet (it needs snippet, and input or inputs): {error!r}"
+            ) from error
     return proposals
 
 
@@ -107,12 +109,12 @@ def _seed_proposal(row: dict[str, Any]) -> Proposal:
     lines = _texts([*_texts(row.get("imports") or []), row["snippet"]])
     [message] = _texts([row.get("message") or ""])
     if not inputs:
-        raise ValueError("there is no input")
+        raise ValueError("inputs is empty")
     return Proposal("\n".join(lines), tuple(inputs), message)
 
 
 def _texts(value: object) -> list[str]:
     texts = cast(list[object], value)
     if not isinstance(value, list) or not all(isinstance(text, str) for text in texts):
-        raise TypeError(f"{value!r:.80} is no list of texts")
+        raise TypeError(f"{value!r:.80} is not a list of strings")
     return cast(list[str], value)
