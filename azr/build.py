@@ -126,7 +126,7 @@ def sampler(
     """The policy as self-play and evaluation call it; temperature 0 is greedy."""
     drawn_at = sampling.temperature if temperature is None else temperature
 
-    async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples, thinking, stream)
         return await policy.generate(prompts, how)
 

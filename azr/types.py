@@ -63,10 +63,10 @@ class Completion:
 class Generate(Protocol):
     """The policy as self-play and evaluation see it: prompts in, completions out."""
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         """`num_samples` completions per prompt, in the order of the prompts.
 
-        `stream` names the random numbers. Without a name, what is drawn depends on how many calls came before.
+        `stream` names the random numbers: what is drawn depends on the seed and on this name, not on other calls.
         """
         ...
 

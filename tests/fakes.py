@@ -139,7 +139,7 @@ class ScriptedGenerate:
         """Every prompt that was asked, in order."""
         self.reply_to = reply_to
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         del stream
         self.prompts += prompts
         return [[completion(self.reply_to(prompt, index)) for index in range(num_samples)] for prompt in prompts]

@@ -106,7 +106,8 @@ async def evaluate(
     Raises:
         SandboxError: the sandbox failed.
     """
-    replies = [group[0] for group in await generate([task_types[t.task_type].solve_prompt(t) for t in tasks], 1)]
+    prompts = [task_types[task.task_type].solve_prompt(task) for task in tasks]
+    replies = [group[0] for group in await generate(prompts, 1, "evaluation")]
     outcomes = await asyncio.gather(
         *(_judge(task_types[t.task_type], t, r.text, executor) for t, r in zip(tasks, replies, strict=True))
     )

@@ -1,8 +1,8 @@
 """One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this first; it only goes down the page.
 
-The stages are propose, validate, attempt, solve and verify, one after the other; with `selfplay.overlap`, each task is
-attempted as soon as it is validated. The training loop updates the policy: this package knows tasks and rewards, not
-gradients. What a model wrote runs only inside `executor`.
+The stages are propose, validate, attempt, solve and verify. With `selfplay.overlap`, tasks are attempted while others
+are still being proposed. The training loop updates the policy: this package knows tasks and rewards, not gradients.
+What a model wrote runs only inside `executor`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 from azr.config import SelfplayConfig
 from azr.errors import Malformed, ModelFault, Rejected
@@ -46,22 +46,21 @@ class Game:
     """Whether many small calls of `generate` are as fast as one large one."""
     step: int = 0
     stream: str = ""
-    """Names the random numbers of what is sampled next; see `Generate`."""
+    """Names the random numbers of the next calls; see `Generate`."""
 
     def labelled(self, **label: Unpack[LabelChanges]) -> Game:
         """The same game, whose executions carry this label in the audit log, if there is one."""
         return replace(self, executor=labelled(self.executor, **label), step=label.get("step", self.step))
 
-    def drawing(self, name: str) -> Game:
+    def drawing(self, *names: str) -> Game:
         """The same game, with a random stream of this name: what is drawn does not depend on the order of calls."""
-        return replace(self, stream=f"step {self.step} {name}")
+        return replace(self, stream=" ".join(filter(None, [f"step {self.step}", *names])))
 
 
 async def play_step(game: Game) -> PlayedStep:
     """Play one step, up to the rewards."""
     clock = StageClock(*STAGES)
-    play = play_overlapped if game.config.overlap else play_in_turn
-    episodes, solved = await play(game.labelled(purpose="validate"), propose_prompts(game), clock)
+    episodes, solved = await play(game.labelled(purpose="validate"), clock)
     for task in accepted(episode.proposed for episode in episodes):
         game.buffer.add(task)
     rollouts = reward(game, episodes, solved)
@@ -70,46 +69,45 @@ async def play_step(game: Game) -> PlayedStep:
     return PlayedStep(tuple(episodes), rollouts, metrics)
 
 
-async def play_in_turn(
-    game: Game, asked: Sequence[ProposePrompt], clock: StageClock
-) -> tuple[list[Episode], list[Attempt]]:
-    """One stage after the other; returns the episodes and the answers to the solve set."""
-    proposed = await propose(game, asked, clock)
-    attempted = await attempt(game, proposed, clock)
-    return make_episodes(game, attempted), await solve(game, accepted(proposed), clock)
+async def play(game: Game, clock: StageClock) -> tuple[list[Episode], list[Attempt]]:
+    """Every call of the policy: the episodes, and the answers to the solve set.
 
-
-async def play_overlapped(
-    game: Game, asked: Sequence[ProposePrompt], clock: StageClock
-) -> tuple[list[Episode], list[Attempt]]:
-    """The same, but each batch is attempted once it is validated; the solve set waits for all batches.
-
-    Every call has a random stream of its own, so what is drawn does not depend on which call comes first.
+    The attempts at a batch start once the batch is validated, the solve set once all batches are.
     """
 
-    async def attempt_batch(place: int, validating: Awaitable[list[Proposed]]) -> list[Attempted]:
-        return await attempt(game.drawing(f"attempt {place}"), await validating, clock)
+    async def attempt_batch(name: str, proposing: Awaitable[list[Proposed]]) -> list[Attempted]:
+        return await attempt(game.drawing("attempt", name), await proposing, clock)
 
     async with together() as group:
-        validating = [
-            group.create_task(propose(game.drawing(f"propose {place}"), batch, clock))
-            for place, batch in enumerate(batches_of(game, asked))
+        proposing = [
+            (batch.name, group.create_task(propose(game.drawing("propose", batch.name), batch.asked, clock)))
+            for batch in batches_of(game, propose_prompts(game))
         ]
-        attempting = [group.create_task(attempt_batch(place, batch)) for place, batch in enumerate(validating)]
-        proposed = [one for batch in validating for one in await batch]
+        attempting = [group.create_task(attempt_batch(name, batch)) for name, batch in proposing]
+        proposed = [one for _, batch in proposing for one in await batch]
         solved = await solve(game.drawing("solve"), accepted(proposed), clock)
     return make_episodes(game, [one for batch in attempting for one in batch.result()]), solved
 
 
-def batches_of(game: Game, asked: Sequence[ProposePrompt]) -> list[list[ProposePrompt]]:
-    """Each prompt by itself, or those of a type together, in order.
+class Batch(NamedTuple):
+    """Propose prompts that are attempted together."""
 
-    Together where the policy is faster that way, and where duplicates are rejected: which of two equal proposals is
-    the second is known only once both are validated.
+    name: str
+    """Part of the name of the random stream; empty where the task type is enough."""
+    asked: list[ProposePrompt]
+
+
+def batches_of(game: Game, asked: list[ProposePrompt]) -> list[Batch]:
+    """Without overlap a single batch; with overlap one per prompt, or per task type.
+
+    Per type if the policy is faster with few large calls, and if duplicates are rejected: which of two equal proposals
+    is the second is known only once both are validated.
     """
+    if not game.config.overlap:
+        return [Batch("", asked)]
     if game.batches_continuously and game.config.duplicates != "rejected":
-        return [[one] for one in asked]
-    return [[one for one in asked if one.prompt.cell.task_type == name] for name in game.task_types]
+        return [Batch(str(place), [one]) for place, one in enumerate(asked)]
+    return [Batch("", [one for one in asked if one.prompt.cell.task_type == name]) for name in game.task_types]
 
 
 def propose_prompts(game: Game) -> list[ProposePrompt]:

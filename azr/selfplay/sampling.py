@@ -24,7 +24,7 @@ class SamplingPlan:
     num_samples: int
     """Completions per prompt."""
     stream: str
-    """See `Generate`."""
+    """Names the random numbers, together with the task type; see `Generate`."""
 
 
 async def sample_and_check(
@@ -42,9 +42,10 @@ async def sample_and_check(
 
     async def play(task_type: str) -> None:
         indices = [index for index, prompt in enumerate(prompts) if prompt.cell.task_type == task_type]
-        stream = plan.stream and f"{plan.stream} {task_type}"
         with plan.clock.stage(plan.sampling):
-            groups = await generate([prompts[index].text for index in indices], plan.num_samples, stream)
+            groups = await generate(
+                [prompts[index].text for index in indices], plan.num_samples, f"{plan.stream} {task_type}"
+            )
         with plan.clock.stage(plan.checking):
             async with together() as checking:
                 checks = {

@@ -29,13 +29,13 @@ async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int
     game = game.labelled(purpose="seed")
     for task_type in game.task_types.values():
         game.buffer.add(task_type.seed_task())
-    for _ in range(max_rounds):
+    for number in range(max_rounds):
         sizes = {name: len(pool) for name, pool in game.buffer.pools.items()}
         on_round(sizes)
         short = {name: t for name, t in game.task_types.items() if sizes[name] < tasks_per_type}
         if not short:
             return
-        playing = replace(game, task_types=short)
+        playing = replace(game, task_types=short).drawing("seed", str(number))
         for task in accepted(await propose(playing, propose_prompts(playing), StageClock(*STAGES))):
             if len(game.buffer.pools[task.task_type]) < tasks_per_type:
                 game.buffer.add(task)

@@ -133,7 +133,7 @@ class SimulatedPolicy:
         self._lengths = lengths
         self._seed = seed
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         del stream
         words = [[random.Random(f"{self._seed} {prompt} {i}") for i in range(num_samples)] for prompt in prompts]
         lengths = [[self._lengths.draw(rng) for rng in group] for group in words]
