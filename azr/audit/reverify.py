@@ -1,8 +1,8 @@
 """Recomputes every verdict and reward of a run from the audit log, and compares with what was trained on.
 
-The policy's completions are read and judged once more by the very code of self-play; only the executor is another one:
-it runs nothing and answers with what the log says the job gave. Not recomputed, because it takes the policy itself:
-whether a prompt was too long to be asked (the tokenizer decides), and the held-out accuracy (its replies are not kept).
+The code of self-play parses, validates and verifies the policy's completions again, with an executor that runs nothing:
+it returns what the log says each job gave. Two things need the policy and are not recomputed: whether a prompt was too
+long (the tokenizer decides), and the held-out accuracy (its completions are not stored).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 
 
 class Mismatch(NamedTuple):
-    """A rollout that the log tells otherwise."""
+    """A stored value that differs from the one recomputed from the log."""
 
     rollout_id: str
     field: str
@@ -46,31 +46,31 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reverified:
-    """What came of it."""
+    """The result of `reverify`."""
 
     num_steps: int
     num_rollouts: int
     num_executions: int
-    """Records of the surviving timeline that were consulted."""
+    """Execution records that were read, without those of undone steps."""
     num_dropped: int
-    """Records of steps that were done again after a resume."""
+    """Execution records of steps that were repeated after a resume."""
     num_unused: int
-    """Records of lost workers whose jobs were run again elsewhere."""
+    """Execution records of lost workers, whose jobs other workers ran again."""
     mismatches: tuple[Mismatch, ...]
 
 
 class NotOnRecord(SandboxError):
-    """A verdict asks for an execution that the log does not hold."""
+    """A verdict needs an execution that is not in the log."""
 
 
 class LogExecutor:
-    """Answers jobs from the log. A job that ran more than once in a step has several answers; `choice` takes one."""
+    """Returns executions from the log. A job that ran more than once in a step has several; `choice` selects one."""
 
     def __init__(self, executions: dict[Key, list[Execution]], choice: int) -> None:
         self._executions = executions
         self._choice = choice
         self.num_choices = 1
-        """How many answers the job with most of them had."""
+        """The largest number of executions that any of the jobs had."""
 
     @property
     def isolation(self) -> Isolation:
@@ -96,7 +96,7 @@ class LogExecutor:
 
 
 async def reverify(store: RunStore, reader: RunReader, game: Game) -> Reverified:
-    """Go through the run step by step; `game` is one with an empty buffer, whose executor and policy are not used.
+    """Go through the run step by step; `game` has an empty buffer; its executor and policy are not used.
 
     Raises:
         AuditError: the log cannot be read.
@@ -210,7 +210,7 @@ class _Step:
 
     def _task(self, name: str) -> Task:
         if name not in self._tasks:
-            raise RunError(f"run.db names the task {name!r:.40} and does not hold it: its tables were changed")
+            raise RunError(f"run.db refers to the task {name!r:.40} but does not contain it: its tables were changed")
         return self._tasks[name]
 
 
@@ -242,7 +242,7 @@ def _groups(answers: Sequence[tuple[Row, Attempt]]) -> list[list[Attempt]]:
 def _with_attempts(
     rows: Sequence[Row], proposed: Sequence[Proposed], groups: Sequence[list[Attempt]]
 ) -> list[tuple[Proposed, tuple[Attempt, ...]]]:
-    """Each proposal with the attempts that the run made: those that the rows call accepted have them, in order."""
+    """Each proposal with its attempts in the run: the proposals stored as accepted have them, in order."""
     remaining = iter(groups)
     return [
         (one, tuple(next(remaining, ())) if row["verdict"] == Verdict.ACCEPTED else ())
