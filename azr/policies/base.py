@@ -25,7 +25,7 @@ class Sampling:
     thinking: Thinking = "free"
     """For evaluation: `off` closes the thought at once, `forced` keeps the first token from closing it."""
     stream: str = ""
-    """Names the random stream, so that what is drawn does not depend on the order of calls; empty: the call's count."""
+    """Names the random stream: what is drawn depends on the seed and on this name, not on other calls."""
 
 
 class Policy(Protocol):

@@ -27,10 +27,9 @@ SUMMARY = "policy.json"
 
 
 class _Summary(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True)  # earlier versions also wrote `generate_calls`
 
     seed: int
-    generate_calls: int
     update_calls: int
     num_steps: int
     sha256: dict[str, str]
@@ -59,7 +58,7 @@ def read(folder: Path) -> tuple[OptimizerState, Counters]:
         state = OptimizerState(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), summary.num_steps)
     except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from error
-    return state, Counters(summary.seed, summary.generate_calls, summary.update_calls)
+    return state, Counters(summary.seed, summary.update_calls)
 
 
 def _sha256(path: Path) -> str:

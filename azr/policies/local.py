@@ -32,10 +32,10 @@ class LocalPolicy:
     """Implements `azr.policies.base.Policy`.
 
     All torch work runs in one thread of its own: calls queue up there, the event loop stays free for the sandbox, and
-    there is never more than one stream of torch operations. What a call draws depends on the seed and on how many
-    calls came before it, or on the stream that it names, on nothing else; torch's global random state is as it was
-    afterwards. On a CPU the same seed gives the same bits; on a GPU as far as its kernels do, and with a sampler that
-    batches continuously as far as logprobs do not depend on who else is in the batch.
+    there is never more than one stream of torch operations. What a call draws depends on the seed and on the name of
+    its stream alone; torch's global random state is restored afterwards. On a CPU the same seed gives the same bits; on
+    a GPU as far as its kernels do, and with a sampler that batches continuously as far as logprobs do not depend on
+    what else is in the batch.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class LocalPolicy:
         """
         if model.threads:
             torch.set_num_threads(model.threads)
-        self._counters = Counters(seed=seed, generate_calls=0, update_calls=0)
+        self._counters = Counters(seed=seed, update_calls=0)
         with random_stream(seed, "adapters"):
             self._loaded = load_model(model)
         self._loaded.model.eval()
@@ -81,7 +81,7 @@ class LocalPolicy:
         Raises:
             PolicyError: a prompt is empty, the memory is too small, or the logits are not finite.
         """
-        stream, self._counters = self._counters.generating(sampling.stream)
+        stream = self._counters.generating(sampling.stream)
         epoch = self._counters.update_calls
         rows = self._tokenize(prompts)
         if not all(rows):
