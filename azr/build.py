@@ -1,4 +1,4 @@
-"""The composition root: a config becomes task types, an executor, a policy and a game. Nothing else builds these."""
+"""Builds task types, executor, policy and game from a config. Nothing else builds these."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
 from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer, task_key
-from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
-from azr.types import Completion, Task
+from azr.types import Completion, Generate, Task
 from sandbox import DockerExecutor, JailExecutor
 from sandbox.types import Executor
 
 
 def make_rules(tasks: TasksConfig, sandbox: SandboxConfig) -> Rules:
-    """What the task types are held to.
+    """The settings that the task types keep to.
 
     Raises:
-        ConfigError: the prompt set is not there.
+        ConfigError: there is no such prompt set.
     """
     return Rules(
         prompts=PromptSet(tasks.prompts),
@@ -43,13 +42,13 @@ def make_types(config: Config) -> dict[str, TaskType]:
 
     Raises:
         PluginError: a name does not resolve.
-        ConfigError: the prompt set is not there.
+        ConfigError: there is no such prompt set.
     """
     return make_task_types(config.tasks.types, make_rules(config.tasks, config.sandbox))
 
 
 def make_executor(sandbox: SandboxConfig) -> Executor:
-    """An executor that is not started yet: use it with `async with`."""
+    """An executor that is not started yet; `async with` starts it."""
     workers = sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
     if sandbox.backend == "jail":
         return JailExecutor(workers=workers, control_group=sandbox.jail_cgroup)
@@ -57,7 +56,7 @@ def make_executor(sandbox: SandboxConfig) -> Executor:
 
 
 def run_executor(config: Config) -> Executor:
-    """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
+    """The executor of a run: containers or jails on this machine, or on every node of the cluster."""
     if config.policy.kind != "openrlhf" or not config.cluster.sandboxes_per_node:
         return make_executor(config.sandbox)
     from azr.cluster.executor import ClusterExecutor
@@ -70,7 +69,7 @@ def make_policy(config: Config) -> Policy:
     """The policy, loaded.
 
     Raises:
-        PolicyError: the model is not there or does not load; or torch is not installed.
+        PolicyError: there is no such model, it does not load, or torch is not installed.
     """
     from azr.policies.local import LocalPolicy
 
@@ -107,10 +106,10 @@ def make_game(
 def sampler(
     policy: Policy, sampling: SamplingConfig, *, temperature: float | None = None, thinking: Thinking = "free"
 ) -> Generate:
-    """The policy as self-play and evaluation see it: prompts in, completions out; temperature 0 is greedy."""
+    """The policy as self-play and evaluation call it; temperature 0 is greedy."""
     drawn_at = sampling.temperature if temperature is None else temperature
 
-    async def generate(prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         how = Sampling(drawn_at, sampling.top_p, sampling.max_new_tokens, num_samples, thinking, stream)
         return await policy.generate(prompts, how)
 

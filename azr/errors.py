@@ -2,18 +2,18 @@
 
 ::
 
-    AzrError                     our fault or the user's surroundings: it travels, the CLI prints it as one paragraph
+    AzrError                     our fault or the environment's; the CLI prints it as one paragraph
     ├── ConfigError              a config file or override that cannot be used
     ├── PolicyError              a model that cannot be loaded, sampled or updated
     ├── RunError                 a run directory that cannot be written, read or resumed
     │   └── CheckpointError      a checkpoint that is missing or damaged
     ├── PluginError              a task type that does not resolve
     └── InputError               a file of JSON lines, seeds or benchmark tasks that cannot be read
-    ModelFault                   the model's fault: caught in one place and turned into an `Outcome`
+    ModelFault                   the model's fault; caught in one place, where it becomes an `Outcome`
     ├── Malformed                the reply cannot be read
     └── Rejected                 the proposal was read but is not a fair task
 
-Sandbox faults have a tree of their own in `sandbox.types` (`SandboxError`); nobody's wrong answer.
+Sandbox errors have their own tree in `sandbox.types` (`SandboxError`). They never count as a wrong answer.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class AzrError(Exception):
 
 
 class ConfigError(AzrError):
-    """A config file or override cannot be used; names the key and its nearest neighbour."""
+    """A config file or override cannot be used; the message names the key and the most similar known key."""
 
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message)
         self.key = key
-        """The key at fault, for whoever knows the file; empty where there is none."""
+        """The key at fault, from which the caller finds the line; empty if no single key is."""
 
 
 class PolicyError(AzrError):

@@ -1,24 +1,25 @@
-"""The nouns of self-play: what passes from room to room. All are frozen and complete when they are made.
+"""The nouns that all packages share. They are frozen and complete when they are made.
 
 A filled-in example, one deduction task from first prompt to gradient::
 
     Prompt(text="...", cell=Cell(Role.PROPOSER, "deduction"))
     Completion(text="</think><answer>...", prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(-0.1, ...), ...)
     Task(task_type="deduction", program="def f(x):\n return sorted(x)", examples=(Example("[3, 1]", "[1, 3]"),), ...)
-    Rollout(cell=..., group="41", outcome=Outcome(Verdict.CORRECT, ""), reward=1.0, ...)
+    Rollout(stage="attempt", group="a41", outcome=Outcome(Verdict.CORRECT, ""), reward=1.0, ...)
     TrainingSample(cell=..., prompt_ids=(5, 9), token_ids=(7, 3, 2), sampling_logprobs=(...), advantage=0.7)
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 
 class Role(StrEnum):
-    """What the policy is asked to be."""
+    """Whether the policy proposes a task or solves one."""
 
     PROPOSER = "proposer"
     SOLVER = "solver"
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """Text that the policy is to continue."""
+    """Text for the policy to continue."""
 
     text: str
     cell: Cell
@@ -46,7 +47,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the policy sampled after a prompt."""
+    """What the policy sampled for a prompt."""
 
     text: str
     """The sampled tokens as text, without the end-of-sequence token."""
@@ -54,9 +55,20 @@ class Completion:
     token_ids: tuple[int, ...]
     """Sampled tokens, the end-of-sequence token included when it was sampled."""
     sampling_logprobs: tuple[float, ...]
-    """Log-probability of each sampled token under the distribution that it was drawn from; as long as `token_ids`."""
+    """Log-probability of each sampled token under the distribution that it was drawn from; one per token."""
     is_truncated: bool
     """True when the token limit ended the completion."""
+
+
+class Generate(Protocol):
+    """The policy as self-play and evaluation see it: prompts in, completions out."""
+
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
+        """`num_samples` completions per prompt, in the order of the prompts.
+
+        `stream` names the random numbers: what is drawn depends on the seed and on this name, not on other calls.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +82,7 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A validated puzzle: a program and its runs. Which part is hidden is what the task type says."""
+    """A validated puzzle: a program and its runs. The task type decides which part is hidden."""
 
     task_type: str
     program: str
@@ -93,7 +105,7 @@ class Verdict(StrEnum):
     """What became of one completion."""
 
     MALFORMED = "malformed"
-    """The reply could not be read: the format is wrong or a part is missing."""
+    """The reply could not be read: its format is wrong or a part is missing."""
     REJECTED = "rejected"
     """A proposal that was read but is not a fair task."""
     ACCEPTED = "accepted"
@@ -107,7 +119,11 @@ class Outcome:
 
     verdict: Verdict
     reason: str
-    """Short machine-readable cause (`timeout`, `nondeterministic`, `no answer tag`); empty when all went well."""
+    """Short machine-readable cause (`timeout`, `nondeterministic`, `no answer tag`); empty for accepted and correct."""
+
+
+Stage = Literal["propose", "attempt", "solve"]
+"""What a completion was sampled for: a proposal, an attempt that measures a new task, or an answer to the solve set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +132,17 @@ class Rollout:
 
     prompt: Prompt
     completion: Completion
+    stage: Stage
     group: str
-    """Rollouts that share it answered the same prompt: the unit of GRPO's and RLOO's baselines."""
+    """Shared by the rollouts of one prompt: the unit of GRPO's and RLOO's baselines."""
     outcome: Outcome
     reward: float
     task_id: str
     """The task proposed or solved; empty for a proposal that never became one."""
+    references: tuple[str, ...]
+    """Ids of the tasks that the proposer was shown; empty for the solver."""
+    is_trained: bool
+    """Whether the learner sees it."""
 
     @property
     def cell(self) -> Cell:

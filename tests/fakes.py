@@ -11,17 +11,16 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
-from azr.config import SelfplayConfig
+from azr.config import SelfplayConfig, TasksConfig
 from azr.prompts import PromptSet
 from azr.selfplay.absolute_zero import Game
 from azr.selfplay.buffer import Buffer
-from azr.selfplay.sampling import Generate
 from azr.tasks.base import Rules
 from azr.tasks.registry import make_task_types
-from azr.types import Completion, Example, Task
+from azr.types import Completion, Example, Generate, Task
 from sandbox.shared.values import Arguments, NotAValue, TooLarge, arguments_text, encode, same
 from sandbox.shared.wire import CALLS
-from sandbox.types import Execution, Executor, Isolation, Job, RunResult, SandboxError, Status
+from sandbox.types import Execution, Executor, Isolation, Job, Limits, RunResult, SandboxError, Status
 
 PROMPTS = PromptSet("azr")
 PLUS_ONE = "def f(x):\n    return x + 1"
@@ -31,15 +30,15 @@ ISOLATION = Isolation("none", "in-process", "sha256:0", seccomp="", kernel="6.1"
 
 
 class InProcessExecutor:
-    """Runs the TEST's own programs in this very process, by `exec` and without any isolation. For tests only.
+    """Runs the TEST's own programs in this process, by `exec` and without any isolation. For tests only.
 
-    A program that raises `TimeoutError` or `MemoryError` stands for one that meets that limit. It can read the name
-    `SEED_SLOT`, so that a test can write a program that depends on the hash seed.
+    A program that raises `TimeoutError` or `MemoryError` stands for one that reaches that limit. Programs can read
+    `SEED_SLOT`, so a test can write one that depends on the hash seed.
     """
 
     def __init__(self, failure: SandboxError | None = None) -> None:
         self.jobs: list[Job] = []
-        """Every job that was asked for."""
+        """Every job that was run."""
         self._failure = failure
 
     @property
@@ -62,7 +61,7 @@ class InProcessExecutor:
 
 
 class ScriptedExecutor(InProcessExecutor):
-    """Gives the executions that it was given, in order, whatever the jobs say."""
+    """Returns the executions that it was made with, in order, whatever the jobs are."""
 
     def __init__(self, *executions: Execution) -> None:
         super().__init__()
@@ -140,14 +139,14 @@ class ScriptedGenerate:
         """Every prompt that was asked, in order."""
         self.reply_to = reply_to
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         del stream
         self.prompts += prompts
         return [[completion(self.reply_to(prompt, index)) for index in range(num_samples)] for prompt in prompts]
 
 
 def completion(text: str) -> Completion:
-    """A completion of one token a word."""
+    """A completion with one token per word."""
     token_ids = tuple(range(len(text.split())))
     return Completion(text, (1, 2), token_ids, tuple(-0.5 for _ in token_ids), is_truncated=False)
 
@@ -186,8 +185,19 @@ def task(
 
 
 def rules(**changes: Any) -> Rules:
-    """The paper's rules with the paper's prompts, and with four inputs an induction task."""
-    return replace(Rules(prompts=PROMPTS, num_inputs=4), **changes)
+    """The default rules, but nothing is forbidden and an induction task has four inputs."""
+    defaults = TasksConfig()
+    made = Rules(
+        prompts=PROMPTS,
+        limits=Limits(),
+        forbidden=(),
+        is_strict=False,
+        num_inputs=4,
+        max_program_chars=defaults.max_program_chars,
+        max_message_chars=defaults.max_message_chars,
+        require_input=defaults.require_input,
+    )
+    return replace(made, **changes)
 
 
 def game(
@@ -200,7 +210,7 @@ def game(
     seed: int = 0,
     **config: Any,
 ) -> Game:
-    """A small game whose buffer holds the identity tasks: two proposals a type, four attempts a task."""
+    """A small game whose buffer holds the identity tasks: two proposals per type, four attempts per task."""
     settings = SelfplayConfig.model_validate({"proposals_per_type": 2, "group_size": 4, "references": 2, **config})
     task_types = make_task_types(types, rules())
     buffer = Buffer(types, capacity=64)

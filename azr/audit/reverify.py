@@ -1,8 +1,8 @@
 """Recomputes every verdict and reward of a run from the audit log, and compares with what was trained on.
 
-The policy's completions are read and judged once more by the very code of self-play; only the executor is another one:
-it runs nothing and answers with what the log says the job gave. Not recomputed, because it takes the policy itself:
-whether a prompt was too long to be asked (the tokenizer decides), and the held-out accuracy (its replies are not kept).
+The code of self-play parses, validates and verifies the policy's completions again, with an executor that runs nothing:
+it returns what the log says each job gave. Two things need the policy and are not recomputed: whether a prompt was too
+long (the tokenizer decides), and the held-out accuracy (its completions are not stored).
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from typing import Any, NamedTuple, Self, TypeVar, cast
 from azr.audit.timeline import Key, Timeline, key
 from azr.errors import Malformed, RunError
 from azr.runs.store import RunStore
-from azr.selfplay.absolute_zero import Game, Gated, gate_one, record, tell_duplicates, verify_one
-from azr.selfplay.rewards import solve_rate
-from azr.selfplay.rounds import Answered, Asked, Recorded
-from azr.types import Cell, Completion, Example, Outcome, Prompt, Role, Task, Verdict
+from azr.selfplay.absolute_zero import (
+    Game,
+    accepted,
+    make_episodes,
+    reject_duplicates,
+    reward,
+    validate_one,
+    verify_one,
+)
+from azr.selfplay.episode import Attempt, Proposed, ProposePrompt
+from azr.types import Cell, Completion, Example, Outcome, Prompt, Role, Rollout, Task, Verdict
 from sandbox.audit.reader import AuditReader
 from sandbox.types import Execution, Isolation, Job, SandboxError
 
@@ -29,7 +36,7 @@ Row = dict[str, Any]
 
 
 class Mismatch(NamedTuple):
-    """A rollout that the log tells otherwise."""
+    """A stored value that differs from the one recomputed from the log."""
 
     rollout_id: str
     field: str
@@ -39,29 +46,29 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reverified:
-    """What came of it."""
+    """The result of `reverify`."""
 
     num_steps: int
     num_rollouts: int
     num_executions: int
-    """Records of the surviving timeline that were consulted."""
+    """Execution records that were read, without those of undone steps."""
     num_dropped: int
     """Records of steps that were done again after a resume."""
     mismatches: tuple[Mismatch, ...]
 
 
 class NotOnRecord(SandboxError):
-    """A verdict asks for an execution that the log does not hold."""
+    """A verdict needs an execution that is not in the log."""
 
 
 class LogExecutor:
-    """Answers jobs from the log. A job that ran more than once in a step has several answers; `choice` takes one."""
+    """Returns executions from the log. A job that ran more than once in a step has several; `choice` selects one."""
 
     def __init__(self, executions: dict[Key, list[Execution]], choice: int) -> None:
         self._executions = executions
         self._choice = choice
         self.num_choices = 1
-        """How many answers the job with most of them had."""
+        """The largest number of executions that any of the jobs had."""
 
     @property
     def isolation(self) -> Isolation:
@@ -87,7 +94,7 @@ class LogExecutor:
 
 
 async def reverify(store: RunStore, reader: AuditReader, game: Game) -> Reverified:
-    """Go through the run step by step; `game` is one with an empty buffer, whose executor and policy are not used.
+    """Go through the run step by step; `game` has an empty buffer; its executor and policy are not used.
 
     Raises:
         AuditError: the log cannot be read.
@@ -109,7 +116,7 @@ async def reverify(store: RunStore, reader: AuditReader, game: Game) -> Reverifi
 
 
 class _Step:
-    """One step, judged again."""
+    """One step, checked again."""
 
     def __init__(self, game: Game, tasks: dict[str, Task], executions: dict[Key, list[Execution]]) -> None:
         self._game = game
@@ -118,29 +125,30 @@ class _Step:
         self._found: list[Mismatch] = []
 
     async def mismatches(self, rows: Sequence[Row], references: dict[str, list[str]]) -> list[Mismatch]:
-        """What the rows say otherwise; the step's new tasks are put into the buffer."""
+        """Where the rows differ from the log; the step's new tasks are put into the buffer."""
         proposals = [row for row in rows if row["role"] == Role.PROPOSER]
-        gated = [await self._gate(row, references.get(row["rollout_id"], [])) for row in proposals]
-        proposed = tell_duplicates(self._game, gated)
-        answers = [(row, await self._answer(row)) for row in rows if row["role"] == Role.SOLVER]
-        attempts = _grouped(answers, "a")
-        rates = [solve_rate([one.outcome for one in group]) for group in attempts]
-        new_tasks = [one.task for one in proposed if one.task is not None]
-        if len(rates) != len(new_tasks):
-            step = str(rows[0]["step"])
-            self._found.append(Mismatch(f"{step}-*", "accepted", f"{len(rates)} tasks", f"{len(new_tasks)} tasks"))
-            rates = [*rates, *[0.0] * len(new_tasks)]
-        solved = [group[0] for group in _grouped(answers, "s")]
-        records = record(self._game, proposed, rates=rates, attempts=attempts, solved=solved)
-        for row, recomputed in zip(rows, records, strict=True):
-            self._compare(row, recomputed)
-        for task in new_tasks:
+        validated = [await self._validate(row, references.get(row["rollout_id"], [])) for row in proposals]
+        proposed = reject_duplicates(self._game, validated)
+        answers = [(row, await self._verify(row)) for row in rows if row["role"] == Role.SOLVER]
+        groups = _groups(answers)
+        solved = [attempt for row, attempt in answers if row["stage"] == "solve"]
+        episodes = make_episodes(self._game, _with_attempts(proposals, proposed, groups))
+        again = reward(self._game, episodes, solved)
+        self._count("accepted", sum(row["verdict"] == Verdict.ACCEPTED for row in proposals), len(groups), rows)
+        self._count("rollouts", len(rows), len(again), rows)
+        for row, rollout in zip(rows, again, strict=False):
+            self._compare(row, rollout)
+        for task in accepted(proposed):
             self._game.buffer.add(task)
         return self._found
 
-    async def _gate(self, row: Row, references: list[str]) -> Gated:
+    def _count(self, field: str, stored: int, recomputed: int, rows: Sequence[Row]) -> None:
+        if stored != recomputed:
+            self._found.append(Mismatch(f"{rows[0]['step']}-*", field, str(stored), str(recomputed)))
+
+    async def _validate(self, row: Row, references: list[str]) -> Proposed:
         cell = Cell(Role.PROPOSER, row["task_type"])
-        asked = Asked(Prompt(row["prompt"], cell), tuple(self._task(name) for name in references))
+        asked = ProposePrompt(Prompt(row["prompt"], cell), tuple(self._task(name) for name in references))
         completion = _completion(row)
         known = Outcome(Verdict.ACCEPTED, "") if row["reason"] == "duplicate" else _outcome(row)
 
@@ -148,18 +156,16 @@ class _Step:
             del text
             return row["reason"] != "prompt_too_long"
 
-        async def judge(executor: LogExecutor) -> tuple[Outcome, Task | None]:
-            game = replace(self._game, executor=executor, fits=fits)
-            return await gate_one(game, asked, completion)
+        async def validate(executor: LogExecutor) -> Proposed:
+            return await validate_one(replace(self._game, executor=executor, fits=fits), asked, completion)
 
-        unknown = (Outcome(Verdict.REJECTED, "not on record"), None)
-        judged = await self._judged(row, judge, agrees=lambda told: told[0] == known, unknown=unknown)
-        return Gated(asked, completion, judged)
+        unknown = Proposed(asked, completion, Outcome(Verdict.REJECTED, "not on record"), None)
+        return await self._from_log(row, validate, agrees=lambda again: again.outcome == known, unknown=unknown)
 
-    async def _answer(self, row: Row) -> Answered:
+    async def _verify(self, row: Row) -> Attempt:
         task, completion = self._task(row["task_id"]), _completion(row)
 
-        async def judge(executor: LogExecutor) -> Outcome:
+        async def verify(executor: LogExecutor) -> Outcome:
             try:
                 answer = self._game.task_types[task.task_type].parse_answer(completion.text)
             except Malformed as fault:
@@ -167,30 +173,30 @@ class _Step:
             return await verify_one(replace(self._game, executor=executor), task, answer)
 
         unknown = Outcome(Verdict.WRONG, "not on record")
-        outcome = await self._judged(row, judge, agrees=lambda told: told == _outcome(row), unknown=unknown)
-        return Answered(Prompt(row["prompt"], Cell(Role.SOLVER, row["task_type"])), completion, task, outcome)
+        outcome = await self._from_log(row, verify, agrees=lambda again: again == _outcome(row), unknown=unknown)
+        return Attempt(Prompt(row["prompt"], Cell(Role.SOLVER, row["task_type"])), completion, task, outcome)
 
-    async def _judged(
-        self, row: Row, judge: Callable[[LogExecutor], Awaitable[V]], *, agrees: Callable[[V], bool], unknown: V
+    async def _from_log(
+        self, row: Row, check: Callable[[LogExecutor], Awaitable[V]], *, agrees: Callable[[V], bool], unknown: V
     ) -> V:
-        """What the log gives; of a job that ran more than once and differed, the runs that agree with the rollout."""
+        """What the log gives. Where runs of one job differed, those that agree with the rollout are taken."""
         choice = num_choices = 0
         first = unknown
         try:
             while choice == 0 or choice < num_choices:
                 executor = LogExecutor(self._executions, choice)
-                told = await judge(executor)
-                if agrees(told):
-                    return told
-                first = told if choice == 0 else first
+                again = await check(executor)
+                if agrees(again):
+                    return again
+                first = again if choice == 0 else first
                 choice, num_choices = choice + 1, executor.num_choices
         except NotOnRecord as missing:
             self._found.append(Mismatch(row["rollout_id"], "execution", "a verdict", str(missing)))
         return first
 
-    def _compare(self, row: Row, again: Recorded) -> None:
-        rollout = again.rollout
+    def _compare(self, row: Row, rollout: Rollout) -> None:
         pairs = {
+            "stage": (row["stage"], rollout.stage),
             "verdict": (row["verdict"], rollout.outcome.verdict.value),
             "reason": (row["reason"], rollout.outcome.reason),
             "reward": (float(row["reward"]), float(rollout.reward)),
@@ -202,7 +208,7 @@ class _Step:
 
     def _task(self, name: str) -> Task:
         if name not in self._tasks:
-            raise RunError(f"run.db names the task {name!r:.40} and does not hold it: its tables were changed")
+            raise RunError(f"run.db refers to the task {name!r:.40} but does not contain it: its tables were changed")
         return self._tasks[name]
 
 
@@ -222,12 +228,24 @@ def _references(store: RunStore, step: int) -> dict[str, list[str]]:
     return found
 
 
-def _grouped(answers: Sequence[tuple[Row, Answered]], mark: str) -> list[list[Answered]]:
-    groups: dict[str, list[Answered]] = defaultdict(list)
-    for row, answered in answers:
-        if str(row["group_id"]).startswith(mark):
-            groups[str(row["group_id"])].append(answered)
+def _groups(answers: Sequence[tuple[Row, Attempt]]) -> list[list[Attempt]]:
+    """The attempts at each new task."""
+    groups: dict[str, list[Attempt]] = defaultdict(list)
+    for row, attempt in answers:
+        if row["stage"] == "attempt":
+            groups[str(row["group_id"])].append(attempt)
     return list(groups.values())
+
+
+def _with_attempts(
+    rows: Sequence[Row], proposed: Sequence[Proposed], groups: Sequence[list[Attempt]]
+) -> list[tuple[Proposed, tuple[Attempt, ...]]]:
+    """Each proposal with its attempts in the run: the proposals stored as accepted have them, in order."""
+    remaining = iter(groups)
+    return [
+        (one, tuple(next(remaining, ())) if row["verdict"] == Verdict.ACCEPTED else ())
+        for row, one in zip(rows, proposed, strict=True)
+    ]
 
 
 def _task(row: Row) -> Task:

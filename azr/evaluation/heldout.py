@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,12 +12,9 @@ from azr.errors import InputError, Malformed
 from azr.tasks.base import TaskType
 from azr.tasks.parsing import has_thought
 from azr.tasks.rows import read_rows, read_task
-from azr.types import Completion, Outcome, Task, Verdict
+from azr.types import Completion, Generate, Outcome, Task, Verdict
 from sandbox.audit.log import labelled
 from sandbox.types import Executor
-
-Generate = Callable[[Sequence[str], int], Awaitable[list[list[Completion]]]]
-"""(prompts, completions per prompt) -> completions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,8 @@ async def evaluate(
     Raises:
         SandboxError: the sandbox failed.
     """
-    replies = [group[0] for group in await generate([task_types[t.task_type].solve_prompt(t) for t in tasks], 1)]
+    prompts = [task_types[task.task_type].solve_prompt(task) for task in tasks]
+    replies = [group[0] for group in await generate(prompts, 1, "evaluation")]
     outcomes = await asyncio.gather(
         *(_verify(task_types[t.task_type], t, r.text, executor) for t, r in zip(tasks, replies, strict=True))
     )

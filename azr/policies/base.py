@@ -25,7 +25,7 @@ class Sampling:
     thinking: Thinking = "free"
     """For evaluation: `off` closes the thought at once, `forced` does not let the first token close it."""
     stream: str = ""
-    """Name of the random stream, so that samples do not depend on the order of calls; empty: the number of the call."""
+    """Names the random stream: what is drawn depends on the seed and on this name, not on other calls."""
 
 
 class Policy(Protocol):

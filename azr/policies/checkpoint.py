@@ -28,10 +28,9 @@ SUMMARY = "policy.json"
 
 
 class _Summary(BaseModel):
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(extra="ignore", strict=True)  # earlier versions also wrote `generate_calls`
 
     seed: int
-    generate_calls: int
     update_calls: int
     num_steps: int
 
@@ -55,4 +54,4 @@ def read(folder: Path) -> tuple[OptimizerState, Counters]:
         state = OptimizerState(load_file(folder / WEIGHTS), load_file(folder / MOMENTS), summary.num_steps)
     except (OSError, UnicodeDecodeError, ValidationError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {folder}: {error}") from error
-    return state, Counters(summary.seed, summary.generate_calls, summary.update_calls)
+    return state, Counters(summary.seed, summary.update_calls)

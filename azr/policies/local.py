@@ -32,9 +32,9 @@ class LocalPolicy:
     """Implements `azr.policies.base.Policy`.
 
     All torch work runs in one dedicated thread, so that the event loop stays free for the sandbox. What a call samples
-    depends only on the seed and on the number of earlier calls, or on the stream that the call names; torch's global
-    random state is restored afterwards. On a CPU the same seed gives the same bits. On a GPU this holds if its kernels
-    are deterministic, and with a continuously batching sampler if logprobs do not depend on the rest of the batch.
+    depends only on the seed and on the name of its stream; torch's global random state is restored afterwards. On a CPU
+    the same seed gives the same bits. On a GPU this holds if its kernels are deterministic, and with a continuously
+    batching sampler if logprobs do not depend on the rest of the batch.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class LocalPolicy:
         """
         if model.threads:
             torch.set_num_threads(model.threads)
-        self._counters = Counters(seed=seed, generate_calls=0, update_calls=0)
+        self._counters = Counters(seed=seed, update_calls=0)
         with random_stream(seed, "adapters"):
             self._loaded = load_model(model)
         self._loaded.model.eval()
@@ -80,7 +80,7 @@ class LocalPolicy:
         Raises:
             PolicyError: a prompt is empty, memory runs out, or the logits are not finite.
         """
-        stream, self._counters = self._counters.generating(sampling.stream)
+        stream = self._counters.generating(sampling.stream)
         epoch = self._counters.update_calls
         rows = self._tokenize(prompts)
         if not all(rows):

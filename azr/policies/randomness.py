@@ -26,18 +26,14 @@ class Stream(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """What a policy's random streams are derived from."""
+    """What a policy's random streams are derived from, beside their names."""
 
     seed: int
-    generate_calls: int
     update_calls: int
 
-    def generating(self, name: str) -> tuple[Stream, Counters]:
-        """The stream of the next `generate`, and the counters after it. Only calls without a name are counted."""
-        if name:
-            return Stream(self.seed, f"generate {name}"), self
-        counted = self._replace(generate_calls=self.generate_calls + 1)
-        return Stream(self.seed, f"generate {self.generate_calls}"), counted
+    def generating(self, name: str) -> Stream:
+        """The stream of this name: calls of `generate` with equal names draw equal numbers."""
+        return Stream(self.seed, f"generate {name}")
 
     def updating(self) -> tuple[Stream, Counters]:
         """The stream of the next update, and the counters after it."""

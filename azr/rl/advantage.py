@@ -1,8 +1,8 @@
-"""How rewards become advantages: one small class for each estimator, all of them in `ESTIMATORS`.
+"""How rewards become advantages: one small class per estimator, all listed in `ESTIMATORS`.
 
-An advantage belongs to a whole completion; every token of it gets the same. Where all rewards of a baseline's scope are
-equal there is nothing to learn, and the advantages are exactly 0. Standard deviations are of the population (divided
-by n), and no epsilon is added to them, so that rewards in other units give the same advantages.
+All tokens of a completion get the same advantage. If all rewards that share a baseline are equal, there is nothing to
+learn and the advantages are exactly 0. Standard deviations are of the population (divided
+by n), and no epsilon is added to them, so scaling all rewards does not change the advantages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Protocol
 from azr.types import Cell, Rollout
 
 ROUNDING = 1e-12
-"""Rewards whose spread is below this share of their size differ by rounding only."""
+"""Rewards whose spread is smaller than this share of their size are taken as equal."""
 OFFICIAL_EPSILON = 1e-8
 """Under the root in the official code (verl's `masked_whiten`)."""
 
@@ -29,7 +29,7 @@ class Estimator(Protocol):
 class TaskRelative:
     """TRR++: (r - mean) / std within the rollout's cell, every rollout counted once.
 
-    Absolute Zero, arXiv 2505.03335, equation 8. Cells do not touch each other.
+    Absolute Zero, arXiv 2505.03335, equation 8. Cells do not affect each other.
     """
 
     def __call__(self, rollouts: Sequence[Rollout]) -> list[float]:
@@ -107,7 +107,7 @@ def whiten(rollouts: Sequence[Rollout]) -> list[float]:
 
 
 def all_equal(rewards: Sequence[float]) -> bool:
-    """True when the rewards differ by rounding at most, and when there are none."""
+    """True if the rewards differ by rounding at most, or if there are none."""
     if not rewards:
         return True
     low, high = min(rewards), max(rewards)

@@ -1,11 +1,11 @@
 """Training samples as right-padded tensors, in micro-batches of a bounded number of padded tokens.
 
 Shapes: `B` samples in the micro-batch, `T` positions that predict a token (one less than the longest sequence).
-Attention is causal and padding stands on the right, so no real token ever sees a padded one and no attention mask is
+Attention is causal and the padding is on the right, so no real token attends to padding and no attention mask is
 needed.
 """
 
-# ruff: noqa: N815 (tensors wear their shape)
+# ruff: noqa: N815 (names of tensors end in their shape)
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MicroBatch:
     """
 
     rows: tuple[int, ...]
-    """Where the samples stood in the sequence that was batched."""
+    """Index of each sample in the sequence that was batched."""
     inputs_BT: Tensor
     targets_BT: Tensor
     action_mask_BT: Tensor
@@ -52,15 +52,15 @@ class MicroBatch:
 
 
 def micro_batches(samples: Sequence[TrainingSample], *, max_tokens: int) -> list[MicroBatch]:
-    """All samples, the longest first, so that a micro-batch holds at most `max_tokens` tokens with its padding.
+    """All samples, the longest first, in micro-batches of at most `max_tokens` tokens including padding.
 
-    A sample longer than that makes a micro-batch of its own. The order among samples of one length is theirs.
+    A longer sample gets a micro-batch of its own. Samples of equal length keep their order.
     """
     return [collate(samples, rows) for rows in split_rows([_length(s) for s in samples], max_tokens=max_tokens)]
 
 
 def split_rows(lengths: Sequence[int], *, max_tokens: int) -> list[list[int]]:
-    """Row numbers in groups whose padded size, `rows x longest`, stays within `max_tokens`."""
+    """Row numbers in groups whose padded size, `rows x longest`, is at most `max_tokens`."""
     groups: list[list[int]] = []
     for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
         if groups and lengths[groups[-1][0]] * (len(groups[-1]) + 1) <= max_tokens:
@@ -99,6 +99,6 @@ def _padded(tokens: Sequence[int], *, width: int) -> list[int]:
 
 
 def _placed(values: Sequence[float], sample: TrainingSample, *, width: int) -> list[float]:
-    """One value per completion token, put where that token is predicted; 0 elsewhere."""
+    """One value per completion token, at the position that predicts the token; 0 elsewhere."""
     before = len(sample.prompt_ids) - 1
     return [*[0.0] * before, *values, *[0.0] * (width - before - len(values))]

@@ -1,14 +1,14 @@
 """The clipped policy loss of PPO with a raised upper clip, a second clip, an entropy bonus and an optional KL term.
 
-Where another engine than the learner sampled (vLLM), two policies were there before the update: the *sampler*, by which
-the tokens were drawn, and the *proximal* policy, the learner's own logprobs of the same tokens under the same weights
-but other kernels. The ratio and its clips are against the proximal one; what lies between the two is corrected by a
-truncated importance weight.
+If an engine other than the learner sampled the tokens (vLLM), there are two policies before the update: the *sampler*,
+which drew the tokens, and the *proximal* policy, the learner's own logprobs of them, with the same weights but other
+kernels. The ratio and its clips refer to the proximal policy; a truncated importance weight corrects the difference
+between the two.
 
 Shapes: `N` action tokens (completion tokens of all samples, padding left out), `V` vocabulary. Logprobs are natural.
 """
 
-# ruff: noqa: N815 (tensors wear their shape)
+# ruff: noqa: N815 (names of tensors end in their shape)
 
 from __future__ import annotations
 
@@ -21,53 +21,53 @@ from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVa
 from azr.config import LearnerConfig
 
 MAX_LOG_RATIO = 20.0
-"""exp(20) is far beyond every clip and still finite in float32."""
+"""exp(20) is far above every clip and still finite in float32."""
 CHUNK_VALUES = 2**26
-"""Logits taken to float32 at once: 256 MiB."""
+"""Logits converted to float32 at a time: 256 MiB."""
 
 
 class TokenLogprobs(NamedTuple):
-    """What the policy says of the action tokens now."""
+    """The current policy's logprobs of the action tokens."""
 
     logprobs_N: Tensor
     entropies_N: Tensor
-    """Entropy of the whole distribution that each token is drawn from, in nats."""
+    """Entropy of the distribution that each token is drawn from, in nats."""
 
 
 class SampledTokens(NamedTuple):
-    """What was fixed before the update."""
+    """What is fixed before the update."""
 
     sampling_logprobs_N: Tensor
     advantages_N: Tensor
     reference_logprobs_N: Tensor | None
-    """Of the frozen start model; None where no KL term is asked for."""
+    """Of the frozen start model; None without a KL term."""
     proximal_logprobs_N: Tensor | None = None
-    """The learner's own before the update; None where the learner itself sampled, or is taken to have."""
+    """The learner's own before the update; None if the learner itself sampled, or is assumed to have."""
 
 
 class LossFigures(NamedTuple):
-    """Token means for the log, without gradient. A micro-batch gives its share of the update's means: add them up."""
+    """Token means for the metrics, without gradient. The sum over the micro-batches is the mean of the update."""
 
     loss: Tensor
     ratio: Tensor
     """exp(logprob - proximal logprob)."""
     clip_share: Tensor
-    """Tokens whose policy gradient a clip cut off."""
+    """Share of tokens whose policy gradient was clipped to 0."""
     entropy: Tensor
     kl: Tensor
     """k3 estimate of KL(policy || reference); 0 without a reference."""
     sampler_kl: Tensor
     """k3 estimate of KL(sampler || policy): how far the policy is from the one that sampled."""
     sampler_gap: Tensor
-    """|proximal logprob - sampling logprob|: what the two engines make of the same weights."""
+    """|proximal logprob - sampling logprob|: how much the two engines differ with the same weights."""
     importance: Tensor
-    """The truncated importance weight; 1 where nothing is corrected."""
+    """The truncated importance weight; 1 without a correction."""
     importance_capped: Tensor
-    """Tokens whose importance weight was cut down to the cap."""
+    """Share of tokens whose importance weight was reduced to the cap."""
 
 
 class Importance(NamedTuple):
-    """How much more the learner's policy would have said a token than the sampler did."""
+    """How much more likely each token is under the learner's policy than under the sampler."""
 
     weights_N: Tensor
     is_capped_N: Tensor
@@ -77,7 +77,7 @@ class Importance(NamedTuple):
 def token_logprobs(logits_NV: Tensor, targets_N: Tensor, *, temperature: float) -> TokenLogprobs:
     """Logprob of each target and entropy at `temperature`, in float32.
 
-    Many logits are taken to float32 a chunk at a time and once more in the backward pass, so that the peak stays small.
+    Large inputs are converted to float32 chunk by chunk, and again in the backward pass, to keep the peak memory small.
     """
     rows = max(1, CHUNK_VALUES // logits_NV.shape[-1])
     if len(logits_NV) <= rows:
@@ -103,9 +103,9 @@ def _chunk_logprobs(logits_NV: Tensor, targets_N: Tensor, temperature: float) ->
 def policy_loss(
     current: TokenLogprobs, sampled: SampledTokens, *, config: LearnerConfig, num_tokens: int
 ) -> tuple[Tensor, LossFigures]:
-    """Sum of the token losses divided by `num_tokens`, the action tokens of the whole update; figures for the log.
+    """Sum of the token losses divided by `num_tokens`, the action tokens of the whole update; figures for the metrics.
 
-    Dividing by the update's count, not the micro-batch's, makes the gradient independent of how the update is split.
+    Dividing by the count of the update, not of the micro-batch, makes the gradient independent of the micro-batches.
     PPO's clip (arXiv 1707.06347, equation 7) with clip-higher (DAPO, arXiv 2503.14476, equation 10) and dual-clip
     (arXiv 1912.09729, equation 5), token mean (DAPO); KL by the k3 estimator (GRPO, arXiv 2402.03300, equation 4).
     """
@@ -125,11 +125,11 @@ def policy_loss(
 
 
 def importance_weights(sampled: SampledTokens, *, cap: float) -> Importance:
-    """min(exp(proximal logprob - sampling logprob), cap), without gradient; 1 where the learner sampled.
+    """min(exp(proximal logprob - sampling logprob), cap), without gradient; 1 if the learner sampled.
 
     Truncated importance sampling for the mismatch between the engine that samples and the one that learns (Yao et al.,
-    "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training", 2025; LlamaRL, arXiv 2505.24034). Keeping
-    the clip's centre apart from the sampler is decoupled PPO (arXiv 2110.00641).
+    "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training", 2025; LlamaRL, arXiv 2505.24034). Clipping
+    around another policy than the sampler is decoupled PPO (arXiv 2110.00641).
     """
     proximal_N, sampling_N = sampled.proximal_logprobs_N, sampled.sampling_logprobs_N
     if proximal_N is None:
@@ -145,7 +145,7 @@ def _bounded_log_ratios(logprobs_N: Tensor, others_N: Tensor) -> Tensor:
 
 
 def clipped_objective(ratios_N: Tensor, advantages_N: Tensor, *, config: LearnerConfig) -> tuple[Tensor, Tensor]:
-    """The objective to maximise, and where a clip cut its gradient off."""
+    """The objective to maximise, and where clipping made its gradient 0."""
     plain_N = ratios_N * advantages_N
     clipped_N = ratios_N.clamp(1 - config.clip_low, 1 + config.clip_high) * advantages_N
     floor_N = torch.where(advantages_N < 0, config.dual_clip * advantages_N, -torch.inf)

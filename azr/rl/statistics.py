@@ -1,4 +1,4 @@
-"""What each cell's rollouts looked like in one step, as figures for the log."""
+"""Metrics of each cell's rollouts in one step."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from azr.types import Cell, Rollout
 
 
 def cell_statistics(rollouts: Sequence[Rollout], advantages: Sequence[float]) -> dict[str, float]:
-    """Figures of every cell that has rollouts.
+    """Metrics of every cell that has rollouts.
 
-    `<verb>/<type>/` + `reward`, `reward_std` (population), `length` (mean tokens of a completion), `truncated` (share),
-    `zero_variance_groups` (share of groups from which GRPO and RLOO would learn nothing; a group of one is such);
+    `<verb>/<type>/` + `reward`, `reward_std` (population), `length` (mean tokens per completion), `truncated` (share),
+    `zero_variance_groups` (share of groups from which GRPO and RLOO learn nothing, which includes groups of one);
     `advantage/<role>/<type>/mean` and `/std`.
     """
     cells: dict[Cell, list[tuple[Rollout, float]]] = defaultdict(list)

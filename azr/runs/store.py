@@ -1,7 +1,9 @@
-"""run.db: every task and every rollout of a run, written in one transaction a step.
+"""run.db: every task and every rollout of a run, written in one transaction per step.
 
 Model text may hold NUL or lone surrogates, which SQLite's TEXT cannot carry faithfully. Such text, and only such, is
 stored as a BLOB of its UTF-8 bytes (surrogates passed through); `RunStore.rows` gives the same string back for both.
+
+Schema 1 had no column `stage`. Readers derive it from `group_id` and leave the file as it is; a resumed run adds it.
 
 The table name `executions` is reserved for the audit log.
 """
@@ -22,7 +24,7 @@ from azr.types import Rollout, Task
 
 Column = str | int | float | bytes | None
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SCHEMA = """
 CREATE TABLE tasks (
     task_id     TEXT PRIMARY KEY,
@@ -51,7 +53,8 @@ CREATE TABLE rollouts (
     advantage    REAL,             -- NULL where the learner did not see it
     num_tokens   INTEGER NOT NULL,
     is_truncated INTEGER NOT NULL,
-    task_id      TEXT NOT NULL     -- empty for a proposal that became no task
+    task_id      TEXT NOT NULL,    -- empty for a proposal that became no task
+    stage        TEXT NOT NULL     -- propose, attempt or solve
 );
 CREATE INDEX rollouts_by_step ON rollouts (step);
 CREATE INDEX rollouts_by_task ON rollouts (task_id);
@@ -62,6 +65,14 @@ CREATE TABLE lineage (              -- which reference tasks a proposal was show
     PRIMARY KEY (rollout_id, task_id)
 ) WITHOUT ROWID;
 """
+
+STAGE_IN_SCHEMA_1 = "CASE substr(group_id, 1, 1) WHEN 'p' THEN 'propose' WHEN 'a' THEN 'attempt' ELSE 'solve' END"
+UPGRADE = f"""
+ALTER TABLE rollouts ADD COLUMN stage TEXT NOT NULL DEFAULT '';
+UPDATE rollouts SET stage = {STAGE_IN_SCHEMA_1};
+"""
+VIEW_OF_SCHEMA_1 = f"CREATE TEMP VIEW rollouts AS SELECT *, {STAGE_IN_SCHEMA_1} AS stage FROM main.rollouts;"
+"""Hides the table from queries on this connection; the file is not changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,60 +85,79 @@ class TaskRecord:
     fingerprint: str
     """Hash of the normalised program."""
     solve_rate: float | None
-    """None for a seed task: nobody attempted it."""
+    """None for a seed task, which was not attempted."""
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutRecord:
-    """A rollout, what the learner made of it and what it was shown."""
+    """A rollout and what the learner made of it."""
 
     rollout_id: str
     rollout: Rollout
     advantage: float | None
     """None for a rollout that was not trained on."""
-    lineage: tuple[str, ...] = ()
-    """Ids of the reference tasks in a proposer's prompt."""
 
 
 class RunStore:
     """The database of one run."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
-        _install_schema(connection)
         self._connection = connection
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """The store in this file, made when it is not there.
+        """The store in this file, for a trainer: the tables are made if there are none, and upgraded if they are old.
 
         Raises:
-            RunError: the file is no database of ours, or the disk refuses.
+            RunError: the file is not a database of ours, or it cannot be written.
         """
         with disk_faults(f"open {path}"):
-            return cls(sqlite3.connect(path))
+            connection = sqlite3.connect(path)
+            connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+            version = _schema_version(connection)
+            if version != SCHEMA_VERSION:
+                changes = UPGRADE if version == 1 else SCHEMA
+                connection.executescript(f"BEGIN; {changes} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        return cls(connection)
 
-    def write(self, step: int, tasks: Sequence[TaskRecord], rollouts: Sequence[RolloutRecord]) -> None:
-        """Record a step: all of it or, when anything fails, nothing. A task that is known already keeps its first row.
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The store in this file, for a reader: the file is not changed.
 
         Raises:
-            RunError: the disk is full or refuses.
+            RunError: the file is not a database of ours, or no run has recorded anything in it.
+        """
+        with disk_faults(f"open {path}"):
+            connection = sqlite3.connect(path)
+            version = _schema_version(connection)
+            if version == 0:
+                raise RunError(f"{path} holds no tasks or rollouts: no training step was recorded in it")
+            if version == 1:
+                connection.execute(VIEW_OF_SCHEMA_1)
+            connection.execute("PRAGMA query_only = ON")
+        return cls(connection)
+
+    def write(self, step: int, tasks: Sequence[TaskRecord], rollouts: Sequence[RolloutRecord]) -> None:
+        """Record a step: all of it or, if anything fails, nothing. A task that is already there keeps its first row.
+
+        Raises:
+            RunError: the disk is full or cannot be written.
         """
         prompts = {_hash(record.rollout.prompt.text): record.rollout.prompt.text for record in rollouts}
-        lineage = [(record.rollout_id, task_id) for record in rollouts for task_id in record.lineage]
+        lineage = [(record.rollout_id, task_id) for record in rollouts for task_id in record.rollout.references]
         with disk_faults("write run.db"), self._connection as transaction:
             transaction.executemany(_insert("OR IGNORE", "tasks", 9), [_task_row(step, record) for record in tasks])
             transaction.executemany(
                 _insert("OR IGNORE", "prompts", 2), [(key, _stored(text)) for key, text in prompts.items()]
             )
-            transaction.executemany(_insert("", "rollouts", 14), [_rollout_row(step, record) for record in rollouts])
+            transaction.executemany(_insert("", "rollouts", 15), [_rollout_row(step, record) for record in rollouts])
             transaction.executemany(_insert("OR IGNORE", "lineage", 2), lineage)
 
     def delete_after(self, step: int) -> None:
-        """Forget the steps after `step`: they are about to be done again.
+        """Delete the steps after `step`, which are about to be done again.
 
         Raises:
-            RunError: the disk is full or refuses.
+            RunError: the disk is full or cannot be written.
         """
         with disk_faults("write run.db"), self._connection as transaction:
             transaction.execute("DELETE FROM rollouts WHERE step > ?", (step,))
@@ -135,7 +165,7 @@ class RunStore:
             transaction.execute("DELETE FROM prompts WHERE prompt_hash NOT IN (SELECT prompt_hash FROM rollouts)")
 
     def num_rollouts(self) -> int:
-        """How many rollouts are on record.
+        """How many rollouts the run recorded.
 
         Raises:
             RunError: the database cannot be read.
@@ -144,10 +174,10 @@ class RunStore:
             return int(self._connection.execute("SELECT COUNT(*) FROM rollouts").fetchone()[0])
 
     def rows(self, query: str, *parameters: Column) -> Iterator[dict[str, str | int | float | None]]:
-        """Rows of a query of yours as dictionaries, text decoded.
+        """Rows of any query as dictionaries, text decoded.
 
         Raises:
-            RunError: the query or the database is at fault.
+            RunError: the query is wrong or the database cannot be read.
         """
         with disk_faults("read run.db"):
             cursor = self._connection.execute(query, parameters)
@@ -159,12 +189,14 @@ class RunStore:
         self._connection.close()
 
 
-def _install_schema(connection: sqlite3.Connection) -> None:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if version == 0:
-        connection.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    elif version != SCHEMA_VERSION:
-        raise RunError(f"run.db has schema {version}, this version of azr reads schema {SCHEMA_VERSION}")
+def _schema_version(connection: sqlite3.Connection) -> int:
+    [[version]] = connection.execute("PRAGMA user_version")
+    if version not in (0, 1, SCHEMA_VERSION):
+        raise RunError(
+            f"run.db has schema {version}, which a later version of azr wrote. This version reads schemas 1 to "
+            f"{SCHEMA_VERSION}: use the version of azr that made the run"
+        )
+    return version
 
 
 def _insert(conflict: str, table: str, columns: int) -> str:
@@ -204,6 +236,7 @@ def _rollout_row(step: int, record: RolloutRecord) -> tuple[Column, ...]:
         rollout.num_tokens,
         rollout.completion.is_truncated,
         rollout.task_id,
+        rollout.stage,
     )
 
 

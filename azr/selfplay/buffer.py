@@ -1,4 +1,4 @@
-"""The pools of accepted tasks: newest kept, no task twice, every operation independent of the pool's size."""
+"""The pools of accepted tasks: the newest are kept, none is held twice, and every operation takes constant time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def task_key(task: Task) -> str:
 
 
 class Entry(NamedTuple):
-    """A task in a pool and what it is known by."""
+    """A task in a pool and its key."""
 
     key: str
     task: Task
@@ -43,7 +43,7 @@ class Pool:
         return iter(self._ring[self._oldest :] + self._ring[: self._oldest])
 
     def add(self, entry: Entry) -> bool:
-        """Put a task in; False when it is there already."""
+        """Add a task; False if it is there already."""
         if entry.key in self._keys:
             return False
         self._keys.add(entry.key)
@@ -56,35 +56,35 @@ class Pool:
         return True
 
     def sample(self, count: int, rng: random.Random) -> list[Task]:
-        """Different tasks drawn uniformly; all of them in random order when there are fewer."""
+        """Different tasks, drawn uniformly; all of them in random order if there are fewer."""
         return [self.at_age(age) for age in rng.sample(range(len(self)), min(count, len(self)))]
 
     def at_age(self, age: int) -> Task:
-        """The task with `age` older ones; by age, so that a restored pool draws the same tasks."""
+        """The task that is newer than `age` others. Drawing by age, a restored pool draws the same tasks."""
         return self._ring[(self._oldest + age) % len(self._ring)].task
 
 
 class Buffer:
-    """One pool a task type."""
+    """One pool per task type."""
 
     def __init__(self, task_types: Sequence[str], capacity: int) -> None:
         self.pools = {name: Pool(capacity) for name in task_types}
 
     def add(self, task: Task) -> bool:
-        """Put a task into its type's pool; False when it is there already."""
+        """Add a task to its type's pool; False if it is there already."""
         return self.pools[task.task_type].add(Entry(task_key(task), task))
 
     def holds(self, task: Task) -> bool:
         return task_key(task) in self.pools[task.task_type]
 
     def sample(self, task_types: Sequence[str], count: int, rng: random.Random) -> list[Task]:
-        """Different tasks drawn uniformly from the union of the types' pools."""
+        """Different tasks, drawn uniformly from all tasks of these types."""
         pools = [self.pools[name] for name in task_types if name in self.pools]
         size = sum(len(pool) for pool in pools)
         return [_at_age(pools, age) for age in rng.sample(range(size), min(count, size))]
 
     def state(self) -> dict[str, Any]:
-        """JSON-able; `restore` gives the same buffer back."""
+        """The content as JSON values, for `restore`."""
         return {name: [asdict(entry.task) for entry in pool] for name, pool in self.pools.items()}
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -94,7 +94,7 @@ class Buffer:
 
 
 def _at_age(pools: Sequence[Pool], age: int) -> Task:
-    """The task at a place in the pools laid end to end."""
+    """The task at an index into the concatenated pools."""
     for pool in pools:
         if age < len(pool):
             return pool.at_age(age)

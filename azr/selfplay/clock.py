@@ -1,4 +1,4 @@
-"""How a step's time divides over its stages."""
+"""How the time of a step divides over its stages."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ STAGES = ("propose", "validate", "attempt", "solve", "verify")
 
 
 class StageClock:
-    """Gives every moment to the first stage, in the order of the names, that is under way.
+    """Counts every moment for the first stage, in the order of the names, that is running.
 
-    Stages run side by side and may be entered more than once; their seconds still add up to what passed. What the
-    judging stages are given is thus what the policy left over: time in which a step waits for the sandbox alone.
+    Stages may run side by side and more than once; their seconds still add up to the time that passed. So validation
+    and verification get only the time in which the step waits for the sandbox alone.
     """
 
     def __init__(self, *stages: str, now: Callable[[], float] = time.perf_counter) -> None:
@@ -34,11 +34,11 @@ class StageClock:
             self._under_way[name] -= 1
 
     def seconds(self) -> dict[str, float]:
-        """`time/<stage>_s` of every stage; 0 for one that was not entered."""
+        """`time/<stage>_s` of every stage; 0 for a stage that did not run."""
         return {f"time/{name}_s": spent for name, spent in self._spent.items()}
 
     def _settle(self) -> None:
-        """Give the time since the last change to the stage that it belongs to."""
+        """Add the time since the last change to the stage that it belongs to."""
         before, self._settled = self._settled, self._now()
         first = next((name for name, count in self._under_way.items() if count), None)
         if first is not None:

@@ -1,4 +1,4 @@
-"""Sampling and judging side by side: the sandbox works while the policy does, and nobody is left behind."""
+"""Sampling and checking side by side: the sandbox works while the policy samples."""
 
 from __future__ import annotations
 
@@ -6,75 +6,63 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from azr.selfplay.clock import StageClock
-from azr.types import Completion, Prompt
+from azr.types import Completion, Generate, Prompt
 
 V = TypeVar("V")
 
 
-class Generate(Protocol):
-    """The policy as the game sees it."""
-
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
-        """`num_samples` completions a prompt, in the order of the prompts.
-
-        `stream` names the random numbers; without a name, what is drawn depends on how many calls came before.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """How completions of one kind are sampled, and what the clock calls that."""
+class SamplingPlan:
+    """How completions are sampled, and which stages of the clock sampling and checking take."""
 
     sampling: str
-    judging: str
+    checking: str
     clock: StageClock
     num_samples: int
-    """Completions a prompt."""
+    """Completions per prompt."""
     stream: str
-    """See `Generate`."""
+    """Names the random numbers, together with the task type; see `Generate`."""
 
 
-async def sample_and_judge(
+async def sample_and_check(
     generate: Generate,
     prompts: Sequence[Prompt],
-    judge: Callable[[int, Completion], Coroutine[Any, Any, V]],
-    stage: Stage,
-) -> list[list[tuple[Completion, V]]]:
-    """Judged completions of each prompt: one batch a task type, each judged while the next one is sampled.
+    check: Callable[[int, Completion], Coroutine[Any, Any, V]],
+    plan: SamplingPlan,
+) -> list[list[V]]:
+    """What `check` made of each prompt's completions: one call of the policy per task type, checked during the next.
 
-    The last type goes first: induction's programs run most, so that most of them run behind the other types'
-    sampling. `judge` gets the prompt's place and one completion.
+    The last type goes first: induction runs the most programs, so most of them run while the other types are sampled.
+    `check` gets the index of the prompt and one completion.
     """
-    found: dict[int, list[tuple[Completion, V]]] = {}
+    found: dict[int, list[V]] = {}
 
     async def play(task_type: str) -> None:
-        places = [place for place, prompt in enumerate(prompts) if prompt.cell.task_type == task_type]
-        stream = stage.stream and f"{stage.stream} {task_type}"
-        with stage.clock.stage(stage.sampling):
-            groups = await generate([prompts[place].text for place in places], stage.num_samples, stream)
-        with stage.clock.stage(stage.judging):
-            async with together() as judging:
-                pairs = [
-                    (place, completion, judging.create_task(judge(place, completion)))
-                    for place, group in zip(places, groups, strict=True)
-                    for completion in group
-                ]
-        for place, completion, judged in pairs:
-            found.setdefault(place, []).append((completion, judged.result()))
+        indices = [index for index, prompt in enumerate(prompts) if prompt.cell.task_type == task_type]
+        with plan.clock.stage(plan.sampling):
+            groups = await generate(
+                [prompts[index].text for index in indices], plan.num_samples, f"{plan.stream} {task_type}"
+            )
+        with plan.clock.stage(plan.checking):
+            async with together() as checking:
+                checks = {
+                    index: [checking.create_task(check(index, completion)) for completion in group]
+                    for index, group in zip(indices, groups, strict=True)
+                }
+        found.update({index: [one.result() for one in group] for index, group in checks.items()})
 
     async with together() as sampling:
         for task_type in reversed(dict.fromkeys(prompt.cell.task_type for prompt in prompts)):
             sampling.create_task(play(task_type))
-    return [found[place] for place in range(len(prompts))]
+    return [found[index] for index in range(len(prompts))]
 
 
 @asynccontextmanager
 async def together() -> AsyncGenerator[asyncio.TaskGroup]:
-    """A task group whose first failure cancels and awaits the others, and then travels as itself, not in a group."""
+    """A task group whose first failure cancels and awaits the others, and is then raised by itself, not in a group."""
     try:
         async with asyncio.TaskGroup() as group:
             yield group

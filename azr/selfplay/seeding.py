@@ -1,4 +1,4 @@
-"""The tasks that stand in the buffer before step 1: from the identity triplet, or from preset files."""
+"""The tasks in the buffer before step 1: proposed from the identity triplet, or read from seed files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from azr.errors import Malformed, Rejected
-from azr.selfplay.absolute_zero import Game, accepted, ask, fair_task, propose, tell_duplicates
+from azr.selfplay.absolute_zero import Game, accepted, fair_task, propose, propose_prompts
 from azr.selfplay.clock import STAGES, StageClock
 from azr.selfplay.sampling import together
 from azr.tasks.base import Proposal
@@ -16,39 +16,38 @@ from azr.tasks.rows import Row, inputs_field, message_field, read_rows, text_fie
 from azr.types import Task
 
 OnRound = Callable[[dict[str, int]], None]
-"""Called after each round with the number of tasks a type."""
+"""Called after each round with the number of tasks per type."""
 
 
 async def seed_from_identity(game: Game, *, tasks_per_type: int, max_rounds: int, on_round: OnRound) -> None:
-    """Let the policy propose, without any update, until every type has its seed tasks.
+    """Let the policy propose, without updates, until every type has its seed tasks, or for at most `max_rounds`.
 
-    References come from the growing buffer, which starts with the identity triplet. After `max_rounds` it stops with
-    what it has: a base model that cannot propose yet must not hang the run.
+    References come from the growing buffer, which starts with the identity triplet. The limit keeps a base model that
+    cannot propose yet from blocking the run.
     """
     game = game.labelled(purpose="seed")
     for task_type in game.task_types.values():
         game.buffer.add(task_type.seed_task())
-    for _ in range(max_rounds):
+    for number in range(max_rounds):
         sizes = {name: len(pool) for name, pool in game.buffer.pools.items()}
         on_round(sizes)
         short = {name: t for name, t in game.task_types.items() if sizes[name] < tasks_per_type}
         if not short:
             return
-        playing = replace(game, task_types=short)
-        gated = await propose(playing, ask(playing), StageClock(*STAGES))
-        for task in accepted(tell_duplicates(playing, gated)):
+        playing = replace(game, task_types=short).drawing("seed", str(number))
+        for task in accepted(await propose(playing, propose_prompts(playing), StageClock(*STAGES))):
             if len(game.buffer.pools[task.task_type]) < tasks_per_type:
                 game.buffer.add(task)
 
 
 async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -> dict[str, int]:
-    """Put the preset triplets through the gate and into the buffers; returns how many rows each reason turned away.
+    """Validate the rows of seed files and add them to the buffers; returns how many were rejected, by reason.
 
-    Published seeds contain nondeterministic programs and outputs cut short, so nothing is taken on trust: outputs are
-    computed again. Without an induction file, induction starts from its identity task.
+    Outputs are computed again, because published seeds contain nondeterministic programs and truncated outputs.
+    Without an induction file, induction starts from its identity task.
 
     Raises:
-        InputError: a file cannot be read or a line has not the official form.
+        InputError: a file cannot be read or a line does not have the official form.
     """
     refused: Counter[str] = Counter()
     game = game.labelled(purpose="seed")
@@ -68,7 +67,7 @@ async def seed_from_files(game: Game, files: list[Path], *, on_round: OnRound) -
 
 
 def _types_of(game: Game, proposal: Proposal) -> list[str]:
-    """A row with several inputs is an induction task; any other serves every type over a single run."""
+    """A row with several inputs is an induction task; any other is used by every other type."""
     return [name for name in game.task_types if (name == "induction") == (len(proposal.inputs) > 1)]
 
 
@@ -82,10 +81,10 @@ async def _admit(game: Game, name: str, proposal: Proposal) -> Task | str:
 
 
 def read_seed_file(file: Path) -> list[Proposal]:
-    """The rows of an official seed file: `snippet` with `input`, or with `inputs` and `message`; `imports` in front.
+    """The rows of an official seed file: `snippet` with `input`, or with `inputs` and `message`; perhaps `imports`.
 
     Raises:
-        InputError: names the file and the line.
+        InputError: the file or a line cannot be read; the message names both.
     """
     return read_rows(file, _seed_proposal, what="seed triplet")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from azr.tasks.base import CORRECT, any_slot, judged, wrong
+from azr.tasks.base import CORRECT, any_slot, run_outcome, wrong
 from azr.tasks.parsing import only_block
 from azr.tasks.single_run import SingleRun
 from azr.types import Outcome, Role, Task
@@ -11,7 +11,7 @@ from sandbox.types import Executor, Job
 
 
 class Abduction(SingleRun):
-    """The input is hidden; every input that gives the output is right."""
+    """The input is hidden. Any input that gives the output is correct."""
 
     name = "abduction"
     reference_types = ("abduction",)
@@ -33,4 +33,4 @@ class Abduction(SingleRun):
             return CORRECT
         slot = any_slot(task.program, arguments)
         [execution] = await executor.run([Job(task.program, (arguments,), limits=self.rules.limits, seed_slot=slot)])
-        return judged(execution.results[0], example.output, is_strict=self.rules.is_strict)
+        return run_outcome(execution.results[0], example.output, is_strict=self.rules.is_strict)

@@ -1,4 +1,4 @@
-"""What a task type is: six verbs over one `Task`, two prompt files, one registration; the rest follows.
+"""What a task type is: six methods around a `Task`, two prompt files and one registration.
 
 ::
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -34,8 +34,8 @@ def wrong(reason: str) -> Outcome:
     return Outcome(Verdict.WRONG, reason)
 
 
-def judged(run: RunResult, expected: str, *, is_strict: bool) -> Outcome:
-    """The verdict on a run that was to give the expected canonical text."""
+def run_outcome(run: RunResult, expected: str, *, is_strict: bool) -> Outcome:
+    """Correct if the run gave the expected canonical text."""
     if not run.ok:
         return wrong(str(run.status))
     if not run.is_repeatable:
@@ -44,30 +44,31 @@ def judged(run: RunResult, expected: str, *, is_strict: bool) -> Outcome:
 
 
 def any_slot(program: str, text: str) -> int:
-    """One of the two hash-seed families for a judge's run, where either would do: spreads the work over both."""
+    """One of the two hash-seed families for verifying an answer. Either would do; this spreads the work over both."""
     return zlib.crc32(f"{program}{text}".encode("utf-8", "surrogatepass")) % 2
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every task type of a run is held to."""
+    """The settings that every task type of a run keeps to. Their defaults are in `azr.config`."""
 
     prompts: PromptSet
-    limits: Limits = field(default_factory=Limits)
-    forbidden: tuple[str, ...] = ()
+    limits: Limits
+    forbidden: tuple[str, ...]
     """Modules that a proposed program may not use."""
-    is_strict: bool = False
+    is_strict: bool
     """Compare types as well as values."""
-    num_inputs: int = 10
-    """Inputs of an induction proposal."""
-    max_program_chars: int = 8192
-    max_message_chars: int = 2048
-    require_input: bool = True
+    num_inputs: int
+    """Inputs per induction proposal."""
+    max_program_chars: int
+    max_message_chars: int
+    require_input: bool
+    """Reject programs whose entry function takes no argument."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What the proposer wrote, parsed and not yet run."""
+    """What the proposer wrote, parsed but not yet run."""
 
     program: str
     """Defines the entry function `f`."""
@@ -77,13 +78,13 @@ class Proposal:
 
 
 class TaskType(ABC):
-    """One way to hide a part of a program's run. Stateless; made once a run."""
+    """One way to hide a part of a program's run. Stateless; made once per training run."""
 
     name: ClassVar[str]
     reference_types: ClassVar[tuple[str, ...]]
-    """Types whose buffered tasks the proposer is shown."""
+    """Types from whose buffers the proposer's references are drawn."""
     prompt_folder: ClassVar[Path | None] = None
-    """A plugin's own templates, `propose/<name>.j2` and `solve/<name>.j2`, where the run's prompt set has none."""
+    """A plugin's own templates, `propose/<name>.j2` and `solve/<name>.j2`, used if the run's prompt set has none."""
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
@@ -92,14 +93,14 @@ class TaskType(ABC):
 
     @abstractmethod
     def seed_task(self) -> Task:
-        """The task that stands in the buffer before any other: the identity function."""
+        """The first task in the buffer: the identity function."""
 
     def num_references(self, k: int) -> int:
-        """References in one propose prompt, given the run's K."""
+        """How many references one propose prompt shows, given the run's K."""
         return k
 
     def propose_prompt(self, references: Sequence[Task]) -> str:
-        """The text that asks for a new task, unlike the references."""
+        """The text that asks for a new task, different from the references."""
         variables = {"references": references, "forbidden": self.rules.forbidden}
         return self.rules.prompts.render(Role.PROPOSER, self.name, variables)
 
@@ -113,10 +114,10 @@ class TaskType(ABC):
 
     @abstractmethod
     async def validate(self, proposal: Proposal, executor: Executor) -> Task:
-        """Decide by running whether the proposal is a fair task.
+        """Run the proposal to decide whether it is a fair task.
 
         Raises:
-            Rejected: it is not; the reason is a status, `nondeterministic`, or a word of the type's own.
+            Rejected: it is not; the reason is a status, `nondeterministic`, or one that the task type defines.
             SandboxError: the sandbox failed.
         """
 
@@ -134,7 +135,7 @@ class TaskType(ABC):
 
     @abstractmethod
     def read_answer(self, text: str) -> str:
-        """The answer in what stands between the answer tags.
+        """The answer in the text between the answer tags.
 
         Raises:
             Malformed: the block is missing.
@@ -142,17 +143,17 @@ class TaskType(ABC):
 
     @abstractmethod
     async def verify(self, task: Task, answer: str, executor: Executor) -> Outcome:
-        """Judge an answer by the task's hidden part.
+        """Compare an answer with the task's hidden part.
 
         Raises:
-            SandboxError: the sandbox failed; that is never a wrong answer.
+            SandboxError: the sandbox failed, which never counts as a wrong answer.
         """
 
     def checked_program(self, text: str) -> str:
-        """A proposed program with its entry renamed to `f`, within the rules that need no run.
+        """A proposed program with its entry function renamed to `f`, after the checks that need no run.
 
         Raises:
-            Malformed: it does not parse, is too long, or its entry takes no input.
+            Malformed: it does not parse, is too long, or its entry function takes no argument.
         """
         if len(text) > self.rules.max_program_chars:
             raise Malformed("program too long")

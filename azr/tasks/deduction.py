@@ -11,7 +11,7 @@ from sandbox.types import Executor
 
 
 class Deduction(SingleRun):
-    """The output is hidden. The answer is a value written out; nothing runs to judge it."""
+    """The output is hidden. The answer is a value written out, so nothing has to run to verify it."""
 
     name = "deduction"
     reference_types = ("deduction",)

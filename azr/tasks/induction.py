@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from azr.errors import Malformed, Rejected
-from azr.tasks.base import CORRECT, Proposal, TaskType, any_slot, judged, wrong
-from azr.tasks.gate import fair_runs
+from azr.tasks.base import CORRECT, Proposal, TaskType, any_slot, run_outcome, wrong
 from azr.tasks.parsing import block_bodies, only_block, read_reply
 from azr.tasks.source import entry_program
+from azr.tasks.validation import fair_runs
 from azr.types import Example, Outcome, Role, Task
 from sandbox.types import Executor, Job
 
@@ -19,7 +19,7 @@ def shown(task: Task) -> tuple[Example, ...]:
 
 
 def hidden(task: Task) -> tuple[Example, ...]:
-    """The half that judges the answer; its outputs never leave the host."""
+    """The half that the answer is verified on; its outputs never leave the host."""
     return task.examples[len(task.examples) // 2 :]
 
 
@@ -58,7 +58,7 @@ class Induction(TaskType):
         examples = await fair_runs(proposal, executor, self.rules)
         task = Task(self.name, proposal.program, examples, proposal.message)
         if {example.input for example in shown(task)} & {example.input for example in hidden(task)}:
-            raise Rejected("repeated_inputs")  # a hidden run that was shown judges nothing
+            raise Rejected("repeated_inputs")  # a hidden run that the solver was shown tests nothing
         return task
 
     def solve_prompt(self, task: Task) -> str:
@@ -78,7 +78,7 @@ class Induction(TaskType):
         for example in hidden(task):  # a job each: a program that searches its memory finds no other hidden input
             slot = any_slot(program, example.input)
             [execution] = await executor.run([Job(program, (example.input,), limits=self.rules.limits, seed_slot=slot)])
-            outcome = judged(execution.results[0], example.output, is_strict=self.rules.is_strict)
+            outcome = run_outcome(execution.results[0], example.output, is_strict=self.rules.is_strict)
             if outcome is not CORRECT:
                 return outcome
         return CORRECT

@@ -1,4 +1,4 @@
-"""Reads replies: the R1 tags, then fenced blocks. Pure text work; nothing here looks inside a program's meaning.
+"""Reads replies: the R1 tags, then the fenced blocks.
 
 A reply continues a prompt that ends in `<think>`::
 
@@ -6,8 +6,8 @@ A reply continues a prompt that ends in `<think>`::
     3
     ```</answer>
 
-Only the first answer directly after the thought counts; what a model writes after it is ignored, so that many answers
-in one reply buy nothing.
+Only the first answer directly after the thought counts. Later text is ignored, so several answers in one reply gain
+nothing.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _CLOSING = re.compile(r"(?P<own_line>^[ \t]*)?(?<!`)(?P<marks>`{3,})[ \t]*$", re
 MAX_CLOSINGS = 16
 """Closing fences tried for one block; a program with more fence lines inside its strings is cut at the first."""
 MAX_PARSED_CHARS = 262_144
-"""What all trials of one answer may parse together; past it, every block ends at its first closing fence."""
+"""Limit on the text parsed for one answer; beyond it, every block ends at its first closing fence."""
 _PARSE_COST_CHARS = 256
-"""What one trial costs beside its length."""
+"""Fixed cost of one trial, added to its length."""
 
 
 class Reply(NamedTuple):
-    """A reply in its two parts."""
+    """A reply, split into its two parts."""
 
     thought: str
     answer: str
 
 
 class Block(NamedTuple):
-    """One fenced block; `tag` is lower case and empty where the fence has none."""
+    """One fenced block; `tag` is lower case, and empty if the fence has none."""
 
     tag: str
     body: str
@@ -60,7 +60,7 @@ def read_reply(text: str) -> Reply:
 
 
 def has_thought(text: str) -> bool:
-    """True when the reply says anything before `</think>`, whatever follows."""
+    """True if the reply has any text before `</think>`."""
     thought, closed, _ = text.removeprefix("<think>").partition("</think>")
     return bool(closed and thought.strip())
 
@@ -68,9 +68,9 @@ def has_thought(text: str) -> bool:
 def blocks(text: str) -> list[Block]:
     """The fenced blocks of an answer, in order.
 
-    A fence opens at the start of a line and is closed by as many backticks at the start of a line, or at the end of
-    one where models forget the line break. A program may hold such lines in its strings: the first closing fence that
-    leaves a program that parses is taken.
+    A fence opens at the start of a line. As many backticks close it, at the start of a line, or at the end of one where
+    the model forgot the line break. Strings in a program may contain such lines, so the first closing fence that leaves
+    a program that parses is taken.
     """
     text = text.replace("\r\n", "\n")
     closings = list(_CLOSING.finditer(text))
@@ -95,13 +95,13 @@ def blocks(text: str) -> list[Block]:
 
 
 def _closes(closing: re.Match[str], marks: str) -> bool:
-    """On a line of its own a longer fence closes too; at the end of a line only an equal one."""
+    """On its own line a longer fence closes too; at the end of a line only one of equal length."""
     length = len(closing["marks"])
     return length == len(marks) or (closing["own_line"] is not None and length > len(marks))
 
 
 def _first_program(text: str, start: int, *, ends: Sequence[re.Match[str]], budget: int) -> tuple[re.Match[str], int]:
-    """The first closing fence that leaves a program that parses, else the first; and what is left of the budget."""
+    """The first closing fence that leaves a program that parses, or the first of all; and the rest of the budget."""
     for end in ends:
         budget -= end.start() - start + _PARSE_COST_CHARS
         if budget < 0:
@@ -112,10 +112,10 @@ def _first_program(text: str, start: int, *, ends: Sequence[re.Match[str]], budg
 
 
 def only_block(answer: str, tag: str) -> str:
-    """The last block of a kind; an answer without any fence is taken whole.
+    """The last block with this tag; the whole answer if it has no fences.
 
     Raises:
-        Malformed: there are fences, but none of this kind, or the block is empty.
+        Malformed: there are fences but none with this tag, or the block is empty.
     """
     fenced = blocks(answer)
     wanted = [block.body for block in fenced if block.tag in _SYNONYMS.get(tag, (tag,))]
@@ -129,6 +129,6 @@ _SYNONYMS = {"python": ("python", ""), "output": ("output", ""), "input": ("inpu
 
 
 def block_bodies(answer: str, tag: str) -> list[str]:
-    """The bodies of all blocks of a kind, in order; an untagged block is a program."""
+    """The bodies of all blocks with this tag, in order; an untagged block is a program."""
     accepted = ("python", "") if tag == "python" else (tag,)
     return [block.body for block in blocks(answer) if block.tag in accepted]

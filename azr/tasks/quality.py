@@ -1,6 +1,6 @@
-"""Figures for what a critic doubts about self-made tasks: are they trivial, copies, given away by the hint?
+"""Figures that show whether proposed tasks are trivial, copies, or given away by their message.
 
-Pure, cheap and for the log only: no reward depends on them.
+They are for the metrics only: no reward depends on them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def ignores_input(program: str) -> bool:
 
 
 def num_statements(program: str) -> int:
-    """Statements inside the program's functions: a size that layout cannot change."""
+    """Number of statements inside the program's functions: a size that does not depend on layout."""
     tree = parse(program)
     statements = sum(isinstance(node, ast.stmt) for node in ast.walk(tree))
     return statements - sum(
@@ -51,7 +51,7 @@ def num_statements(program: str) -> int:
 
 
 def message_leak(task: Task) -> float:
-    """Share of the program's token triples that stand in the message as well: 0 gives nothing away, 1 everything."""
+    """Share of the program's token triples that also occur in the message: 0 gives nothing away, 1 everything."""
     program = _grams(task.program)
     return len(program & _grams(task.message)) / len(program) if program else 0.0
 

@@ -1,4 +1,4 @@
-"""Which name means which thing: Python's scoping rules on a syntax tree, as far as renaming needs them."""
+"""Which name refers to what: Python's scoping rules on a syntax tree, as far as renaming needs them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class References(ast.NodeVisitor):
-    """Finds every place that means the module-level name `old`: scopes that bind the name themselves are left out.
+    """Finds every reference to the module-level name `old`, leaving out scopes that bind the name themselves.
 
-    Raises `Malformed` where such a place stands in a scope that binds the name `f`.
+    Raises `Malformed` if a reference is in a scope that binds the name `f`.
     """
 
     def __init__(self, old: str) -> None:
@@ -23,7 +23,7 @@ class References(ast.NodeVisitor):
         self.places: set[tuple[int, int]] = set()
         self._seen_here: list[set[str]] = []
         self._seen_below: list[set[str]] = []
-        """What nested functions see: a class's own names are not among it."""
+        """What nested functions see, which excludes the names of a class."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._function(node)
@@ -62,7 +62,7 @@ class References(ast.NodeVisitor):
 
     def _comprehension(self, node: ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp) -> None:
         first, *others = node.generators
-        self.visit(first.iter)  # the one part that the surrounding scope evaluates
+        self.visit(first.iter)  # the only part that the surrounding scope evaluates
         parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
         bound = bound_names([one.target for one in node.generators])
         self._function_scope(bound, [first.target, *first.ifs, *others, *parts])

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from azr.errors import Malformed
 from azr.tasks.base import Proposal, TaskType
-from azr.tasks.gate import fair_runs
 from azr.tasks.parsing import block_bodies, read_reply
+from azr.tasks.validation import fair_runs
 from azr.types import Example, Task
 from sandbox.types import Executor
 
 
 class SingleRun(TaskType):
-    """A task type over one run of a program."""
+    """A task type with one run of a program."""
 
     def seed_task(self) -> Task:
         return Task(self.name, "def f(x):\n return x", (Example("'hello'", "'hello'"),), message="")

@@ -1,7 +1,7 @@
 """Programs as text and syntax trees on the host: parsed, never compiled to code and never run.
 
-The parser itself is a target (`((((...`, a megabyte of `-`), so every text passes `parse`, which bounds its length and
-turns what CPython's parser raises when it reaches its own depth limits into `Malformed`.
+Hostile text can also attack the parser (`((((...`, a megabyte of `-`). So every text goes through `parse`, which limits
+its length and turns the errors that CPython's parser raises at its depth limits into `Malformed`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def parse(program: str) -> ast.Module:
         raise Malformed("program too long")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in a program is not our warning
+            warnings.simplefilter("ignore")  # CPython warns of invalid escapes in the program
             return ast.parse(program)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Malformed("syntax_error") from error
@@ -46,9 +46,9 @@ def parses(program: str) -> bool:
 
 
 def entry_program(program: str) -> str:
-    """The program with its entry function called `f`; every other character stays as the model wrote it.
+    """The program with its entry function renamed to `f`; nothing else is changed.
 
-    Without an `f` at module level, the function that no other one calls is renamed (the last of several).
+    If there is no `f` at module level, the entry is the function that no other one calls (the last of several).
 
     Raises:
         Malformed: it does not parse, defines no function, or already uses the name `f` for something else.
@@ -69,13 +69,13 @@ def entry_program(program: str) -> str:
 
 
 def takes_input(program: str) -> bool:
-    """True when the entry function has at least one parameter."""
+    """True if the entry function has at least one parameter."""
     entry = entry_node(parse(program))
     return bool(parameters(entry.args)) if entry is not None else False
 
 
 def entry_node(tree: ast.Module) -> Function | ast.Lambda | None:
-    """The node of the entry function; the last one where it is defined twice."""
+    """The node of the entry function; the last one if it is defined twice."""
     for node in reversed(tree.body):
         if isinstance(node, Function) and node.name == ENTRY:
             return node
@@ -99,7 +99,7 @@ def _loads(node: ast.AST) -> Iterator[ast.Name]:
 
 
 def _rename(program: str, tree: ast.Module, *, old: str) -> str:
-    """Write `f` over every reference to `old`, by position, from the end to the start."""
+    """Replace every reference to `old` by `f`, from the end of the text to the start."""
     _check_entry_is_free(tree, old=old)
     finder = References(old)
     finder.visit(tree)
@@ -108,7 +108,7 @@ def _rename(program: str, tree: ast.Module, *, old: str) -> str:
     for line_number, column in sorted(places, reverse=True):
         line = lines[line_number - 1]
         if not line.startswith(old.encode(), column):
-            raise Malformed(CANNOT_RENAME)  # written otherwise than it reads (NFKC), or inside an f-string before 3.12
+            raise Malformed(CANNOT_RENAME)  # spelled differently (NFKC), or inside an f-string before 3.12
         lines[line_number - 1] = line[:column] + ENTRY.encode() + line[column + len(old.encode()) :]
     renamed = b"".join(lines).decode()
     changed = parse(renamed)
@@ -123,7 +123,7 @@ CANNOT_RENAME = "the entry function cannot be renamed"
 
 
 def _check_entry_is_free(tree: ast.Module, *, old: str) -> None:
-    """A module-level `f` that is no function may be an alias of the entry; used for anything else, it is in the way."""
+    """A module-level `f` that is not a function may be an alias of the entry. Any other use prevents the renaming."""
     if ENTRY not in bound_names(tree.body) or any(_is_alias(node, of=old) for node in tree.body):
         return
     others = References(ENTRY)
@@ -197,7 +197,7 @@ class _Normalise(ast.NodeTransformer):
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
         if node.value is None:
-            return ast.Expr(self.visit(node.target))  # the fields of a dataclass and their order are its meaning
+            return ast.Expr(self.visit(node.target))  # keeps the fields of a dataclass and their order
         return self.generic_visit(ast.Assign(targets=[node.target], value=node.value, lineno=node.lineno))
 
 
@@ -217,12 +217,15 @@ def normal_form(program: str) -> str:
     tree = parse(program)
     try:
         return ast.unparse(_Normalise(_renamable(tree)).visit(tree))
-    except (RecursionError, ValueError) as error:  # nested too deeply; an integer of more digits than Python writes
+    except (
+        RecursionError,
+        ValueError,
+    ) as error:  # nested too deeply, or an integer too long to print
         raise Malformed("syntax_error") from error
 
 
 def _renamable(tree: ast.Module) -> set[str]:
-    """Names that the program binds and means by name alone: not those of attributes, not those of builtins."""
+    """Names that the program binds, except those of attributes and builtins."""
     names: set[str] = set()
     attributes: set[str] = set()
     for node in ast.walk(tree):
@@ -237,7 +240,7 @@ def _renamable(tree: ast.Module) -> set[str]:
 def fingerprint(program: str, inputs: tuple[str, ...] = ()) -> str:
     """Hash of the normal form and the canonical inputs: what the buffers and the held-out set compare.
 
-    A program that has no normal form is known by its text.
+    If a program has no normal form, its text is hashed.
     """
     try:
         form = normal_form(program)

@@ -1,7 +1,7 @@
-"""The training loop: joins the game (what is played) and the maths (what is learned), step by step.
+"""The training loop: play a step, update the policy, record, and at intervals evaluate and save a checkpoint.
 
-Each step is played, learned from, recorded and, now and then, evaluated and checkpointed. A checkpoint holds all that a
-step depends on, so a killed run that resumes gives the same metrics, line for line, as one that never stopped.
+A checkpoint holds everything that the next step depends on: a killed run that is resumed gives the same metrics, line
+for line, as one that never stopped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from azr.runs.relay import Watcher
 from azr.runs.store import RolloutRecord, RunStore, TaskRecord
 from azr.selfplay.absolute_zero import Game, play_step
 from azr.selfplay.clock import StageClock
-from azr.selfplay.rounds import Played
+from azr.selfplay.episode import PlayedStep
 from azr.selfplay.seeding import seed_from_files, seed_from_identity
 from azr.tasks.source import fingerprint
 from azr.types import Rollout, Task, TrainingSample
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A run with everything open: what the loop works with."""
+    """Everything that the loop works with."""
 
     config: Config
     game: Game
@@ -50,16 +50,16 @@ class Session:
     checkpoints: CheckpointStore
     watcher: Watcher
     must_stop: Callable[[], bool]
-    """Asked after every step; True ends the run with a checkpoint."""
+    """Called after every step; True ends the run with a checkpoint."""
     audit: AuditLog | None = None
     """The log that the game's executor writes to, anchored after every step."""
 
 
 async def train(session: Session) -> int:
-    """Run until `config.steps` or until told to stop; returns the last finished step.
+    """Run until `config.steps` or until `must_stop`; returns the last finished step.
 
     Raises:
-        AzrError, SandboxError: the run stops where it is; everything up to the last checkpoint can be resumed.
+        AzrError, SandboxError: the run ends; it can be resumed from the last checkpoint.
     """
     config = session.config
     done = await restore(session)
@@ -82,7 +82,7 @@ async def train(session: Session) -> int:
 
 
 async def prepare(session: Session) -> None:
-    """Before step 1: the seed tasks, the first evaluation, a first checkpoint."""
+    """Before step 1: seed tasks, first evaluation, first checkpoint."""
     config = session.config
     started = time.perf_counter()
     game = session.game.labelled(step=0, policy_version="step-0")
@@ -90,7 +90,7 @@ async def prepare(session: Session) -> None:
     if config.seeding.files:
         files = [Path(file) for file in config.seeding.files]
         refused = await seed_from_files(game, files, on_round=_say_sizes(session))
-        session.watcher.note(f"seed rows that the gate refused: {refused}")
+        session.watcher.note(f"seed rows rejected by validation: {refused}")
     else:
         await seed_from_identity(
             game,
@@ -114,7 +114,7 @@ def _say_sizes(session: Session) -> Callable[[dict[str, int]], None]:
 
 
 async def train_step(session: Session, step: int) -> dict[str, float]:
-    """One step of self-play and one update of the policy; returns the step's metrics."""
+    """Play one step and update the policy once; returns the step's metrics."""
     started = time.perf_counter()
     played = await play_step(session.game.labelled(step=step, policy_version=f"step-{step - 1}"))
     rollouts = played.training_rollouts
@@ -122,7 +122,7 @@ async def train_step(session: Session, step: int) -> dict[str, float]:
     clock = StageClock("update")
     with clock.stage("update"):
         learned = await session.policy.update(training_samples(rollouts, advantages))
-    remember(session, step, played, advantages)
+    record(session, step, played, advantages)
     metrics = {**played.metrics, **cell_statistics(rollouts, advantages), **clock.seconds()}
     metrics |= {key if "/" in key else f"learner/{key}": value for key, value in learned.items()}
     metrics["time/step_s"] = time.perf_counter() - started
@@ -130,7 +130,7 @@ async def train_step(session: Session, step: int) -> dict[str, float]:
 
 
 def training_samples(rollouts: Sequence[Rollout], advantages: Sequence[float]) -> list[TrainingSample]:
-    """What the learner sees of the rollouts."""
+    """The rollouts as the learner sees them."""
     return [
         TrainingSample(
             cell=rollout.cell,
@@ -143,24 +143,26 @@ def training_samples(rollouts: Sequence[Rollout], advantages: Sequence[float]) -
     ]
 
 
-def remember(session: Session, step: int, played: Played, advantages: Sequence[float]) -> None:
+def record(session: Session, step: int, played: PlayedStep, advantages: Sequence[float]) -> None:
     """Write the step's tasks and rollouts to the run's database in one transaction."""
     remaining = iter(advantages)
-    rollouts: list[RolloutRecord] = []
+    rollouts = [
+        RolloutRecord(f"{step}-{index}", rollout, next(remaining) if rollout.is_trained else None)
+        for index, rollout in enumerate(played.rollouts)
+    ]
     proposer_of: dict[str, str] = {}
-    for index, record in enumerate(played.records):
-        rollout_id = f"{step}-{index}"
-        advantage = next(remaining) if record.is_trained else None
-        rollouts.append(RolloutRecord(rollout_id, record.rollout, advantage, record.references))
-        proposer_of.setdefault(record.rollout.task_id, rollout_id)
+    for one in rollouts:
+        proposer_of.setdefault(one.rollout.task_id, one.rollout_id)
     tasks = [
-        TaskRecord(task, proposer_of[task.task_id], fingerprint(task.program), rate) for task, rate in played.tasks
+        TaskRecord(one.task, proposer_of[one.task.task_id], fingerprint(one.task.program), one.solve_rate)
+        for one in played.episodes
+        if one.task is not None
     ]
     session.store.write(step, tasks, rollouts)
 
 
 async def held_out_accuracy(session: Session, step: int, *, takes_all: bool) -> dict[str, float]:
-    """Greedy accuracy on the evaluation tasks; nothing when the run has none."""
+    """Greedy accuracy on the evaluation tasks; no metrics if the run has none."""
     if not session.evaluation_tasks:
         return {}
     started = time.perf_counter()
@@ -175,7 +177,7 @@ async def held_out_accuracy(session: Session, step: int, *, takes_all: bool) -> 
 
 
 def anchor(session: Session, step: int) -> None:
-    """Fix what the audit log holds by now; a run without one has nothing to fix."""
+    """Anchor the audit log, if the run has one."""
     if session.audit is not None:
         session.audit.anchor(step)
 
@@ -194,11 +196,11 @@ def save(session: Session, step: int) -> None:
 
 
 async def restore(session: Session) -> int | None:
-    """Become the newest intact checkpoint, then forget what came after it; None for a run that never had one.
+    """Load the newest intact checkpoint and delete what was recorded after it; None if the run never had one.
 
     Raises:
         CheckpointError: the run has trained and no checkpoint is intact, or the intact one does not load. Nothing that
-            the run recorded has been removed.
+            the run recorded has been deleted.
     """
     checkpoint = session.checkpoints.latest()
     if checkpoint is None:
@@ -219,10 +221,10 @@ async def restore(session: Session) -> int | None:
 
 
 def _require_untrained(session: Session) -> None:
-    """A run without an intact checkpoint can only start over, which would delete what it recorded.
+    """A run without an intact checkpoint can only start over, which would delete its records.
 
     Raises:
-        CheckpointError: there is something to lose.
+        CheckpointError: the run has recorded steps.
     """
     num_steps, num_rollouts = session.metrics.last_step(), session.store.num_rollouts()
     damaged = session.checkpoints.damaged()

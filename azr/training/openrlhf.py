@@ -136,7 +136,7 @@ def _interruptible(stop: Path) -> Generator[None]:
         if len(asked) > 1:
             raise KeyboardInterrupt
         stop.touch()
-        errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
+        errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to stop now, without one")
 
     before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""One training run, from an open run directory to an exported model: the same for every policy, wherever it lives."""
+"""One training run, from an open run directory to an exported model: the same for every policy."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ async def train_run(
 ) -> int:
     """Train in a run directory and export the policy; returns the last finished step.
 
-    `load_policy` is called once the sandbox has shown its isolation; `watch` gets the steps before a resume.
-    `told_to_stop` is asked after every step, beside Ctrl-C.
+    `load_policy` is called once the checks of the sandbox have passed. `watch` gets the steps before a resume.
+    `told_to_stop` is called after every step; True stops the run as the first Ctrl-C does.
     """
     task_types = make_types(config)
     held_out = played(config, load_tasks(config.evaluation.tasks)) if config.evaluation.tasks else []
@@ -76,27 +76,30 @@ async def train_run(
 
 
 def played(config: Config, tasks: Sequence[Task]) -> list[Task]:
-    """The tasks of the types that the config plays.
+    """The tasks whose type is in `tasks.types`.
 
     Raises:
-        InputError: there is none.
+        InputError: there are none.
     """
     chosen = [task for task in tasks if task.task_type in config.tasks.types]
     if not chosen:
-        raise InputError(f"no evaluation task is of a type that is played: {', '.join(config.tasks.types)}")
+        raise InputError(
+            f"no evaluation task has a type that is in tasks.types ({', '.join(config.tasks.types)}): "
+            "add one of their types, or choose other evaluation.tasks"
+        )
     return chosen
 
 
 @contextmanager
 def _interruptible() -> Generator[Callable[[], bool]]:
-    """The first Ctrl-C asks the loop to stop after the step; the second one breaks off."""
+    """The first Ctrl-C stops the run after the current step; the second one aborts it."""
     asked: list[int] = []
     task = asyncio.current_task()
 
     def on_signal() -> None:
         asked.append(1)
         if len(asked) == 1:
-            errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to break off at once")
+            errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to stop now, without one")
         elif task is not None:
             task.cancel()
 
@@ -113,7 +116,7 @@ def _interruptible() -> Generator[Callable[[], bool]]:
 
 
 def _export(policy: Policy, folder: Path) -> None:
-    """The policy as it is now, in the form that `transformers` loads."""
+    """Write the policy in the form that `transformers` loads."""
     target = folder / "model"
     target.mkdir(exist_ok=True)
     policy.export(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -141,6 +142,13 @@ def test_a_summary_that_is_not_one_is_a_checkpoint_error(model_folder: Path, tmp
         one.load(folder)
 
 
+def test_a_checkpoint_that_still_counts_calls_can_be_loaded(model_folder: Path, tmp_path: Path) -> None:
+    folder = saved(policy(model_folder), tmp_path / "checkpoint")
+    summary = json.loads((folder / "policy.json").read_text())
+    (folder / "policy.json").write_text(json.dumps({**summary, "generate_calls": 7}))
+    policy(model_folder).load(folder)
+
+
 def test_a_checkpoint_of_another_model_is_refused(model_folder: Path, tmp_path: Path) -> None:
     other = policy(write_model(tmp_path / "other", pieces=("<eos>", "<end>", *"abc ")))
     folder = saved(other, tmp_path / "checkpoint")
@@ -150,7 +158,7 @@ def test_a_checkpoint_of_another_model_is_refused(model_folder: Path, tmp_path: 
 
 def test_moments_that_are_missing_after_updates_are_refused(model_folder: Path, tmp_path: Path) -> None:
     one = policy(model_folder)
-    state, counters = one._learner.state(), Counters(0, 0, 0)  # pyright: ignore[reportPrivateUsage]
+    state, counters = one._learner.state(), Counters(0, 0)  # pyright: ignore[reportPrivateUsage]
     checkpoint.write(tmp_path, state._replace(num_steps=3), counters)
     with pytest.raises(CheckpointError, match="does not fit"):
         one.load(tmp_path)

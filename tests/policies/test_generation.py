@@ -121,9 +121,13 @@ def test_a_seed_gives_the_same_completions_and_another_seed_others(model_folder:
     assert first != other
 
 
-def test_a_second_call_draws_anew(model_folder: Path) -> None:
+def test_what_is_drawn_depends_on_the_name_of_the_stream(model_folder: Path) -> None:
     one = policy(model_folder)
-    assert drawn(one) != drawn(one)
+    first, other, again = (
+        drawn(one, sampling=Sampling(temperature=1.0, top_p=1.0, max_new_tokens=12, stream=name)) for name in "aba"
+    )
+    assert first == again
+    assert first != other
 
 
 def test_sampling_leaves_the_random_numbers_of_others_alone(model_folder: Path) -> None:

@@ -23,10 +23,13 @@ def rollout(
     return Rollout(
         prompt=Prompt("", cell),
         completion=completion,
+        stage="solve",
         group=group,
         outcome=Outcome(Verdict.CORRECT, ""),
         reward=reward,
         task_id="",
+        references=(),
+        is_trained=True,
     )
 
 

@@ -1,9 +1,11 @@
-"""run.db: a step is there or not there, and text comes back as it was."""
+"""run.db: a step is recorded completely or not at all, and text is read back unchanged."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,17 +29,20 @@ def task_record(program: str = "def f(x):\n return x", solve_rate: float | None 
 
 
 def rollout_record(
-    rollout_id: str = "r1", *, prompt: str = "propose", completion: str = "text", lineage: tuple[str, ...] = ()
+    rollout_id: str = "r1", *, prompt: str = "propose", completion: str = "text", references: tuple[str, ...] = ()
 ) -> RolloutRecord:
     rollout = Rollout(
         prompt=Prompt(prompt, CELL),
         completion=Completion(completion, (1, 2), (3, 4, 5), (-0.1, -0.2, -0.3), is_truncated=False),
-        group="41",
+        stage="propose",
+        group="p41",
         outcome=Outcome(Verdict.ACCEPTED, ""),
         reward=0.75,
         task_id=task().task_id,
+        references=references,
+        is_trained=True,
     )
-    return RolloutRecord(rollout_id=rollout_id, rollout=rollout, advantage=1.5, lineage=lineage)
+    return RolloutRecord(rollout_id=rollout_id, rollout=rollout, advantage=1.5)
 
 
 @pytest.fixture
@@ -53,11 +58,12 @@ def count(store: RunStore, table: str) -> object:
 
 
 def test_a_step_can_be_read_back(store: RunStore) -> None:
-    store.write(3, [task_record()], [rollout_record(lineage=("t1", "t2"))])
+    store.write(3, [task_record()], [rollout_record(references=("t1", "t2"))])
     (row,) = store.rows("SELECT * FROM rollouts JOIN prompts USING (prompt_hash)")
     assert {"prompt_hash"} | row.items() >= {
-        ("rollout_id", "r1"), ("step", 3), ("role", "proposer"), ("task_type", "deduction"), ("group_id", "41"),
-        ("text", "propose"), ("completion", "text"), ("verdict", "accepted"), ("reason", ""), ("reward", 0.75),
+        ("rollout_id", "r1"), ("step", 3), ("role", "proposer"), ("task_type", "deduction"), ("group_id", "p41"),
+        ("stage", "propose"), ("text", "propose"), ("completion", "text"), ("verdict", "accepted"), ("reason", ""),
+        ("reward", 0.75),
         ("advantage", 1.5), ("num_tokens", 3), ("is_truncated", 0), ("task_id", task().task_id),
     }  # fmt: skip
     (row,) = store.rows("SELECT * FROM tasks")
@@ -68,7 +74,7 @@ def test_a_step_can_be_read_back(store: RunStore) -> None:
     assert [row["task_id"] for row in store.rows("SELECT * FROM lineage ORDER BY task_id")] == ["t1", "t2"]
 
 
-def test_it_is_there_after_the_file_is_opened_again(tmp_path: Path) -> None:
+def test_steps_are_still_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
     for step in (1, 2):
         store = RunStore.open(tmp_path / "run.db")
         store.write(step, [], [rollout_record(f"r{step}")])
@@ -79,7 +85,7 @@ def test_it_is_there_after_the_file_is_opened_again(tmp_path: Path) -> None:
 
 
 @given(program=ANY_TEXT, completion=ANY_TEXT, prompt=ANY_TEXT)
-def test_any_text_comes_back_as_it_was_nul_and_lone_surrogates_included(
+def test_any_text_can_be_read_back_unchanged_nul_and_lone_surrogates_included(
     tmp_path_factory: pytest.TempPathFactory, program: str, completion: str, prompt: str
 ) -> None:
     store = RunStore.open(tmp_path_factory.mktemp("run") / "run.db")
@@ -110,7 +116,7 @@ def test_a_task_that_is_proposed_again_keeps_its_first_row(store: RunStore) -> N
 def test_resume_forgets_the_steps_that_are_done_again(store: RunStore) -> None:
     for step in (1, 2, 3):
         program = f"def f(x):\n return {step}"
-        store.write(step, [task_record(program)], [rollout_record(f"r{step}", prompt=f"p{step}", lineage=("t",))])
+        store.write(step, [task_record(program)], [rollout_record(f"r{step}", prompt=f"p{step}", references=("t",))])
     store.delete_after(1)
     assert [count(store, table) for table in ("tasks", "rollouts", "prompts", "lineage")] == [1, 1, 1, 1]
     store.write(2, [], [rollout_record("r2")])
@@ -123,7 +129,8 @@ def test_a_step_that_fails_leaves_nothing_behind(store: RunStore) -> None:
     assert [count(store, table) for table in ("tasks", "rollouts", "prompts")] == [0, 0, 0]
 
 
-def test_a_full_disk_is_said_and_the_steps_before_are_intact(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_steps_before_are_intact(tmp_path: Path) -> None:
+    RunStore.open(tmp_path / "run.db").close()
     connection = sqlite3.connect(tmp_path / "run.db")
     store = RunStore(connection)
     store.write(1, [], [rollout_record("r1")])
@@ -135,23 +142,68 @@ def test_a_full_disk_is_said_and_the_steps_before_are_intact(tmp_path: Path) -> 
     store.close()
 
 
-def test_a_file_that_is_no_database_is_a_run_error(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_a_run_error(tmp_path: Path) -> None:
     (tmp_path / "run.db").write_text("not a database, and long enough to be taken for one " * 20)
     with pytest.raises(RunError, match="not a database"):
         RunStore.open(tmp_path / "run.db")
 
 
-def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
-    connection = sqlite3.connect(tmp_path / "run.db")
-    connection.execute("PRAGMA user_version = 99")
-    connection.close()
-    with pytest.raises(RunError, match="has schema 99"):
-        RunStore.open(tmp_path / "run.db")
+@pytest.mark.parametrize("open_store", [RunStore.open, RunStore.read])
+def test_a_database_of_a_later_version_is_refused(tmp_path: Path, open_store: Callable[[Path], RunStore]) -> None:
+    with closing(sqlite3.connect(tmp_path / "run.db")) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(RunError, match="schema 99, which a later version of azr wrote"):
+        open_store(tmp_path / "run.db")
+
+
+def test_a_database_without_a_run_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no training step was recorded"):
+        RunStore.read(tmp_path / "run.db")
+
+
+def to_schema_1(file: Path) -> None:
+    """Make a run's database what it was before rollouts had a stage."""
+    with closing(sqlite3.connect(file)) as connection:
+        connection.executescript("ALTER TABLE rollouts DROP COLUMN stage; PRAGMA user_version = 1; VACUUM;")
+
+
+@pytest.fixture
+def old_file(tmp_path: Path) -> Path:
+    with closing(RunStore.open(tmp_path / "run.db")) as store:
+        groups = ("p0", "a0", "s0", "p12")
+        records = [rollout_record(group) for group in groups]
+        store.write(1, [], [replace(r, rollout=replace(r.rollout, group=r.rollout_id)) for r in records])
+    to_schema_1(tmp_path / "run.db")
+    return tmp_path / "run.db"
+
+
+def stages(store: RunStore) -> dict[object, object]:
+    return {row["group_id"]: row["stage"] for row in store.rows("SELECT * FROM rollouts")}
+
+
+STAGES = {"p0": "propose", "a0": "attempt", "s0": "solve", "p12": "propose"}
+
+
+def test_a_reader_finds_the_stages_of_schema_1_and_does_not_change_the_file(old_file: Path) -> None:
+    before = old_file.read_bytes()
+    with closing(RunStore.read(old_file)) as store:
+        assert stages(store) == STAGES
+        with pytest.raises(RunError, match="cannot modify"):
+            store.delete_after(0)
+    assert old_file.read_bytes() == before
+
+
+def test_a_resumed_run_of_schema_1_gets_the_column(old_file: Path) -> None:
+    with closing(RunStore.open(old_file)) as store:
+        store.write(2, [], [rollout_record("r2")])
+        assert stages(store) == {**STAGES, "p41": "propose"}
+    with closing(RunStore.open(old_file)) as store:
+        assert count(store, "rollouts") == 5
 
 
 def test_a_view_can_read_while_training_writes(tmp_path: Path, store: RunStore) -> None:
     store.write(1, [], [rollout_record("r1")])
-    reader = RunStore.open(tmp_path / "run.db")
+    reader = RunStore.read(tmp_path / "run.db")
     store.write(2, [], [rollout_record("r2")])
     assert count(reader, "rollouts") == 2
     reader.close()

@@ -188,9 +188,9 @@ async def test_a_stream_draws_the_same_whoever_else_is_in_the_batch(nano: LocalP
     assert len({c.token_ids for c in alone}) == 4
 
 
-async def test_without_a_named_stream_a_second_call_draws_anew(nano: LocalPolicy) -> None:
-    how = Sampling(1.0, 1.0, 24, num_samples=4)
-    first, second = [await nano.generate(["propose"], how) for _ in range(2)]
+async def test_another_stream_draws_other_completions(nano: LocalPolicy) -> None:
+    streams = [Sampling(1.0, 1.0, 24, num_samples=4, stream=name) for name in ("one", "two")]
+    first, second = [await nano.generate(["propose"], how) for how in streams]
     assert first != second
 
 

@@ -18,7 +18,7 @@ from statistics import fmean
 from typing import Any, TypeVar
 
 from azr.selfplay.absolute_zero import play_step
-from azr.selfplay.rounds import Played
+from azr.selfplay.episode import PlayedStep
 from azr.types import Completion, Role
 from sandbox.types import Execution, Job
 from tests.fakes import InProcessExecutor, block, game, induction_proposal, proposal, reply, task
@@ -133,7 +133,7 @@ class SimulatedPolicy:
         self._lengths = lengths
         self._seed = seed
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         del stream
         words = [[random.Random(f"{self._seed} {prompt} {i}") for i in range(num_samples)] for prompt in prompts]
         lengths = [[self._lengths.draw(rng) for rng in group] for group in words]
@@ -177,11 +177,11 @@ class TwoCores(InProcessExecutor):
             return await super().run([job])
 
 
-def step(engine: Engine, lengths: Lengths, *, seed: int, **config: Any) -> tuple[Played, float]:
+def step(engine: Engine, lengths: Lengths, *, seed: int, **config: Any) -> tuple[PlayedStep, float]:
     """A step of the game with the paper's sizes, and its virtual seconds."""
     sizes: dict[str, Any] = {"proposals_per_type": 64, "group_size": 8, "references": 6, **config}
 
-    async def play() -> Played:
+    async def play() -> PlayedStep:
         made = game(SimulatedPolicy(engine, lengths, seed), executor=TwoCores(), seed=seed, **sizes)
         for name in made.task_types:
             for number in range(60):

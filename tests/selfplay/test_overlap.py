@@ -1,4 +1,4 @@
-"""A step whose stages overlap is the same game as one played in turn, whoever is fast and whoever is slow."""
+"""Overlap does not change what a step computes, however long the calls take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from azr.selfplay.absolute_zero import Game, play_step
-from azr.selfplay.rounds import Played
+from azr.selfplay.episode import PlayedStep
 from azr.types import Completion, Outcome, Role, Verdict
 from sandbox.types import Execution, Job, SandboxBroken
 from tests.fakes import (
@@ -48,14 +48,14 @@ async def dawdle(rng: random.Random) -> None:
 
 
 class Unsteady:
-    """A policy that takes its time: a while that nobody foresees. What it says depends on `draw` alone."""
+    """A policy that takes an unpredictable time. Its replies depend on `draw` alone."""
 
     def __init__(self, draw: Callable[[str, int, str], random.Random], latency: random.Random) -> None:
         self.streams: list[str] = []
         self._draw = draw
         self._latency = latency
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         self.streams.append(stream)
         await dawdle(self._latency)
         return [
@@ -108,16 +108,16 @@ class UnsteadyExecutor(InProcessExecutor):
 
 
 def playing(policy: Unsteady, latency: random.Random, *, continuous: bool, **config: Any) -> Game:
-    """A game of three proposals a type, with a few tasks in the buffer to refer to."""
+    """A game with three proposals per type, and a few tasks in the buffer as references."""
     made = game(policy, executor=UnsteadyExecutor(latency), proposals_per_type=3, **config)
     for number in range(3):
         made.buffer.add(task(program(number), output="7"))
     return replace(made, batches_continuously=continuous)
 
 
-def without_times(played: Played) -> tuple[Any, ...]:
+def without_times(played: PlayedStep) -> tuple[Any, ...]:
     metrics = {key: value for key, value in played.metrics.items() if not key.startswith("time/")}
-    return played.records, played.tasks, metrics
+    return played.episodes, played.rollouts, metrics
 
 
 async def played_steps(one: Game, steps: Sequence[int]) -> list[tuple[Any, ...]]:
@@ -148,7 +148,7 @@ def test_the_same_completions_make_the_same_step(config: dict[str, Any], seed: i
 
 @given(config=CONFIGS, seed=SEEDS)
 @settings(max_examples=12, deadline=None)
-def test_what_is_drawn_does_not_depend_on_who_is_fast(config: dict[str, Any], seed: int) -> None:
+def test_what_is_drawn_does_not_depend_on_which_call_is_fast(config: dict[str, Any], seed: int) -> None:
     def played(latency: random.Random) -> list[Any]:
         policy = Unsteady(by_stream, latency)
         steps = asyncio.run(played_steps(playing(policy, latency, overlap=True, **config), range(STEPS)))
@@ -159,7 +159,7 @@ def test_what_is_drawn_does_not_depend_on_who_is_fast(config: dict[str, Any], se
 
 
 @pytest.mark.parametrize("continuous", [True, False])
-async def test_a_run_that_goes_on_elsewhere_draws_what_it_would_have_drawn(continuous: bool) -> None:
+async def test_a_resumed_run_draws_what_it_would_have_drawn(continuous: bool) -> None:
     def begun(latency: random.Random) -> Game:
         return playing(Unsteady(by_stream, latency), latency, continuous=continuous, overlap=True)
 
@@ -171,18 +171,33 @@ async def test_a_run_that_goes_on_elsewhere_draws_what_it_would_have_drawn(conti
     assert before + await played_steps(second, range(3, 5)) == whole
 
 
-async def test_streams_are_named_by_step_stage_proposal_and_type() -> None:
+async def streams(*, continuous: bool, **config: Any) -> set[str]:
     policy = Unsteady(lambda _, __, ___: random.Random(3), random.Random(0))
-    await play_step(playing(policy, random.Random(0), continuous=True, overlap=True).labelled(step=3))
+    await play_step(playing(policy, random.Random(0), continuous=continuous, **config).labelled(step=3))
+    return set(policy.streams)
+
+
+async def test_streams_are_named_by_step_stage_proposal_and_type() -> None:
     places = [(place, TYPES[place // 3]) for place in range(9)]
     wanted = {f"step 3 {verb} {place} {name}" for verb in ("propose", "attempt") for place, name in places}
-    assert set(policy.streams) == wanted | {f"step 3 solve {name}" for name in TYPES}
+    assert await streams(continuous=True, overlap=True) == wanted | {f"step 3 solve {name}" for name in TYPES}
 
 
-async def test_calls_in_turn_have_no_names() -> None:
-    policy = Unsteady(by_prompt, random.Random(0))
-    await play_step(playing(policy, random.Random(0), continuous=True, overlap=False).labelled(step=3))
-    assert set(policy.streams) == {""}
+@pytest.mark.parametrize(("continuous", "overlap"), [(True, False), (False, False), (False, True)])
+async def test_streams_of_whole_batches_are_named_by_step_stage_and_type(continuous: bool, overlap: bool) -> None:
+    wanted = {f"step 3 {verb} {name}" for verb in ("propose", "attempt", "solve") for name in TYPES}
+    assert await streams(continuous=continuous, overlap=overlap) == wanted
+
+
+@given(config=CONFIGS, seed=SEEDS)
+@settings(max_examples=12, deadline=None)
+def test_overlap_changes_no_draw_of_a_policy_that_is_called_per_type(config: dict[str, Any], seed: int) -> None:
+    def played(*, overlap: bool) -> list[Any]:
+        latency = random.Random(seed)
+        one = playing(Unsteady(by_stream, latency), latency, overlap=overlap, **{**config, "continuous": False})
+        return asyncio.run(played_steps(one, range(STEPS)))
+
+    assert played(overlap=True) == played(overlap=False)
 
 
 class Blocked(ScriptedGenerate):
@@ -194,7 +209,7 @@ class Blocked(ScriptedGenerate):
         self._number = number
         self._attempted = asyncio.Event()
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         self.num_calls += 1
         if self.num_calls == self._number:
             await asyncio.wait_for(self._attempted.wait(), timeout=10)
@@ -211,14 +226,14 @@ async def test_a_task_is_attempted_while_others_are_still_proposed(
     policy = Blocked(lambda prompt, _: written(prompt, random.Random(7)), number=slow)
     one = replace(game(policy, types=types, overlap=True), batches_continuously=continuous)
     played = await play_step(one)
-    assert len({record.rollout.group for record in played.records if record.rollout.group.startswith("p")}) >= 2
+    assert len({rollout.group for rollout in played.rollouts if rollout.stage == "propose"}) >= 2
 
 
 async def test_of_two_equal_proposals_the_first_is_kept_though_it_comes_last() -> None:
     first_alone = asyncio.Event()
 
     class SecondIsFaster(ScriptedGenerate):
-        async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
             if "propose 0" in stream and len(prompts) == 1:
                 await first_alone.wait()
             first_alone.set()
@@ -228,17 +243,17 @@ async def test_of_two_equal_proposals_the_first_is_kept_though_it_comes_last() -
     policy = SecondIsFaster(usual.reply_to)
     one = game(policy, types=["deduction"], overlap=True, duplicates="rejected")
     played = await play_step(replace(one, batches_continuously=True))
-    outcomes = [record.rollout.outcome for record in played.records if record.rollout.group.startswith("p")]
+    outcomes = [rollout.outcome for rollout in played.rollouts if rollout.stage == "propose"]
     assert outcomes == [Outcome(Verdict.ACCEPTED, ""), Outcome(Verdict.REJECTED, "duplicate")]
-    assert {record.rollout.group for record in played.records} == {"p0", "p1", "a0", "s0", "s1"}
+    assert {rollout.group for rollout in played.rollouts} == {"p0", "p1", "a0", "s0", "s1"}
 
 
 @pytest.mark.parametrize("continuous", [True, False])
-async def test_a_broken_sandbox_ends_all_that_is_under_way(continuous: bool) -> None:
+async def test_a_broken_sandbox_ends_all_running_calls(continuous: bool) -> None:
     ended: list[str] = []
 
     class Endless(ScriptedGenerate):
-        async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
             if cell_of(prompts[0]).task_type != "abduction":
                 try:
                     await asyncio.Event().wait()

@@ -34,7 +34,7 @@ def test_overlap_is_the_same_step_in_less_virtual_time(duplicates: str) -> None:
     lengths = Lengths(300, 1.0)
     in_turn, in_turn_s = step(ENGINE, lengths, seed=0, duplicates=duplicates, **SMALL)
     overlapped, overlapped_s = step(ENGINE, lengths, seed=0, duplicates=duplicates, overlap=True, **SMALL)
-    assert (overlapped.records, overlapped.tasks) == (in_turn.records, in_turn.tasks)
+    assert (overlapped.episodes, overlapped.rollouts) == (in_turn.episodes, in_turn.rollouts)
     assert overlapped_s < in_turn_s
 
 

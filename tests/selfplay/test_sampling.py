@@ -1,4 +1,4 @@
-"""Sampling and judging side by side."""
+"""Sampling and checking side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from azr.selfplay.clock import STAGES, StageClock
-from azr.selfplay.sampling import Stage, sample_and_judge, together
+from azr.selfplay.sampling import SamplingPlan, sample_and_check, together
 from azr.types import Cell, Completion, Prompt, Role
 from sandbox.types import SandboxBroken
 from tests.fakes import completion
@@ -17,8 +17,8 @@ TYPES = ("deduction", "abduction", "induction")
 PROMPTS = [Prompt(name, Cell(Role.SOLVER, name)) for name in TYPES]
 
 
-def stage(*, num_samples: int = 1, stream: str = "") -> Stage:
-    return Stage("solve", "verify", StageClock(*STAGES), num_samples, stream)
+def plan(*, num_samples: int = 1, stream: str = "stream") -> SamplingPlan:
+    return SamplingPlan("solve", "verify", StageClock(*STAGES), num_samples, stream)
 
 
 class OneAtATime:
@@ -28,64 +28,62 @@ class OneAtATime:
         self._work = asyncio.Lock()
         self._events = events
 
-    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+    async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
         async with self._work:
-            for _ in range(8):  # as long as a judgement and more
+            for _ in range(8):  # as long as a check and more
                 await asyncio.sleep(0)
-            self._events.append(f"sampled {prompts[0]} {stream}".strip())
+            self._events.append(f"sampled {prompts[0]}: {stream}")
         return [[completion(f"{prompt} {sample}") for sample in range(num_samples)] for prompt in prompts]
 
 
-async def test_one_type_is_judged_while_the_next_one_is_sampled() -> None:
+async def test_one_type_is_checked_while_the_next_one_is_sampled() -> None:
     events: list[str] = []
 
-    async def judge(place: int, answer: Completion) -> str:
+    async def check(place: int, answer: Completion) -> str:
         await asyncio.sleep(0)
-        events.append(f"judged {answer.text[:-2]}")
+        events.append(f"checked {answer.text[:-2]}")
         return f"{place}: {answer.text}"
 
-    found = await sample_and_judge(OneAtATime(events), PROMPTS, judge, stage())
-    assert [verdict for [(_, verdict)] in found] == ["0: deduction 0", "1: abduction 0", "2: induction 0"]
-    assert events == [f"{did} {name}" for name in reversed(TYPES) for did in ("sampled", "judged")]
+    found = await sample_and_check(OneAtATime(events), PROMPTS, check, plan())
+    assert [verdict for [verdict] in found] == ["0: deduction 0", "1: abduction 0", "2: induction 0"]
+    done = [event.split(":")[0] for event in events]
+    assert done == [f"{did} {name}" for name in reversed(TYPES) for did in ("sampled", "checked")]
 
 
-async def test_each_completion_is_found_with_its_own_judgement() -> None:
-    async def judge(place: int, answer: Completion) -> str:
+async def test_results_are_in_the_order_of_the_prompts_and_samples() -> None:
+    async def check(place: int, answer: Completion) -> str:
         return f"{place}: {answer.text}"
 
     prompts = [PROMPTS[0], PROMPTS[2], PROMPTS[0]]
-    found = await sample_and_judge(OneAtATime([]), prompts, judge, stage(num_samples=2))
-    assert [[verdict for _, verdict in group] for group in found] == [
+    found = await sample_and_check(OneAtATime([]), prompts, check, plan(num_samples=2))
+    assert found == [
         ["0: deduction 0", "0: deduction 1"],
         ["1: induction 0", "1: induction 1"],
         ["2: deduction 0", "2: deduction 1"],
     ]
-    assert all(verdict.endswith(answer.text) for group in found for answer, verdict in group)
 
 
-@pytest.mark.parametrize(("stream", "names"), [("", ["", ""]), ("s", ["s induction", "s deduction"])])
-async def test_each_batch_has_a_stream_of_its_own_if_it_has_a_name(stream: str, names: list[str]) -> None:
+async def test_each_batch_has_a_stream_of_its_own() -> None:
     events: list[str] = []
 
-    async def judge(place: int, answer: Completion) -> str:
+    async def check(place: int, answer: Completion) -> str:
         return f"{place} {answer.text}"
 
-    await sample_and_judge(OneAtATime(events), [PROMPTS[0], PROMPTS[2]], judge, stage(stream=stream))
-    wanted = [f"sampled {name} {named}".strip() for name, named in zip(["induction", "deduction"], names, strict=True)]
-    assert events == wanted
+    await sample_and_check(OneAtATime(events), [PROMPTS[0], PROMPTS[2]], check, plan(stream="s"))
+    assert events == ["sampled induction: s induction", "sampled deduction: s deduction"]
 
 
-async def test_no_prompts_ask_nobody() -> None:
+async def test_without_prompts_the_policy_is_not_called() -> None:
     events: list[str] = []
 
-    async def judge(place: int, answer: Completion) -> str:
+    async def check(place: int, answer: Completion) -> str:
         return f"{place} {answer.text}"
 
-    assert await sample_and_judge(OneAtATime(events), [], judge, stage(num_samples=4)) == []
+    assert await sample_and_check(OneAtATime(events), [], check, plan(num_samples=4)) == []
     assert events == []
 
 
-async def test_a_failing_judge_ends_sampling_and_the_other_judges() -> None:
+async def test_a_failing_check_ends_sampling_and_the_other_checks() -> None:
     ended: list[str] = []
 
     async def endless(name: str) -> None:
@@ -95,20 +93,20 @@ async def test_a_failing_judge_ends_sampling_and_the_other_judges() -> None:
             ended.append(name)
 
     class Endless(OneAtATime):
-        async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str = "") -> list[list[Completion]]:
+        async def __call__(self, prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
             if prompts[0] == "deduction":
                 await endless("sampling")
             return await super().__call__(prompts, num_samples, stream)
 
-    async def judge(place: int, answer: Completion) -> str:
+    async def check(place: int, answer: Completion) -> str:
         if answer.text == "induction 1":
             raise SandboxBroken("it died")
-        await endless("judging")
+        await endless("checking")
         return f"{place}"
 
     with pytest.raises(SandboxBroken):
-        await sample_and_judge(Endless([]), [PROMPTS[0], PROMPTS[2]], judge, stage(num_samples=2))
-    assert sorted(ended) == ["judging", "sampling"]
+        await sample_and_check(Endless([]), [PROMPTS[0], PROMPTS[2]], check, plan(num_samples=2))
+    assert sorted(ended) == ["checking", "sampling"]
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

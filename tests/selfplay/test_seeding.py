@@ -1,4 +1,4 @@
-"""Seeding: the first tasks come from the identity task or from files, through the same gate as any other."""
+"""Seeding: the first tasks come from the identity task or from files, and are validated like any other."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_seeding_stops_when_nothing_new_comes(text: str) -> None:
     assert sizes(playing) == {"deduction": 1}
 
 
-async def test_files_pass_the_gate_and_outputs_are_computed_again(tmp_path: Path) -> None:
+async def test_files_are_validated_and_outputs_are_computed_again(tmp_path: Path) -> None:
     playing = game(player())
     refused = await seed_from_files(playing, [written(tmp_path, ROW, INDUCTION_ROW)], on_round=lambda _: None)
     assert (refused, sizes(playing)) == ({}, {"deduction": 2, "abduction": 2, "induction": 2})
@@ -146,7 +146,7 @@ def test_rows_are_read_as_they_stand(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_by_file_and_line(line: str, tmp_path: Path) -> None:
     file = tmp_path / "seeds.jsonl"
     file.write_text(json.dumps(ROW) + "\n\n" + line + "\n")
-    with pytest.raises(InputError, match=r"seeds\.jsonl:3 is not a seed triplet: "):
+    with pytest.raises(InputError, match=r"seeds\.jsonl:3 is not a seed triplet"):
         read_seed_file(file)
 
 

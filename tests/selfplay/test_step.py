@@ -9,8 +9,8 @@ import pytest
 
 from azr.selfplay.absolute_zero import Game, play_step
 from azr.selfplay.buffer import task_key
-from azr.selfplay.rounds import Played, Recorded
-from azr.types import Cell, Outcome, Role, Verdict
+from azr.selfplay.episode import PlayedStep
+from azr.types import Cell, Outcome, Role, Rollout, Stage, Task, Verdict
 from sandbox.types import SandboxBroken
 from tests.fakes import InProcessExecutor, block, game, proposal, reply, task
 from tests.selfplay.players import NO_TAGS, WRONG_OUTPUT, cell_of, player, program, right_for_the_first
@@ -20,13 +20,17 @@ PROPOSER = Cell(Role.PROPOSER, "deduction")
 SOLVER = Cell(Role.SOLVER, "deduction")
 
 
-def of(played: Played, cell: Cell, stage: str = "") -> list[Recorded]:
-    """The records of a cell; `stage` is the first letter of the group: p, a or s."""
-    return [r for r in played.records if r.rollout.cell == cell and r.rollout.group.startswith(stage)]
+def of(played: PlayedStep, cell: Cell, stage: Stage | None = None) -> list[Rollout]:
+    """The rollouts of a cell, from one stage or from all."""
+    return [r for r in played.rollouts if r.cell == cell and stage in (None, r.stage)]
 
 
-def rewards(records: list[Recorded]) -> list[float]:
-    return [record.rollout.reward for record in records]
+def rewards(rollouts: list[Rollout]) -> list[float]:
+    return [rollout.reward for rollout in rollouts]
+
+
+def new_tasks(played: PlayedStep) -> list[Task]:
+    return [episode.task for episode in played.episodes if episode.task is not None]
 
 
 def size(game: Game, name: str = "deduction") -> int:
@@ -51,7 +55,7 @@ async def test_policy_is_asked_in_three_stages_the_last_type_first() -> None:
 
 async def test_each_task_gets_a_group_of_attempts() -> None:
     played = await play_step(game(player(), types=["deduction"], group_size=5))
-    assert Counter(r.rollout.group for r in of(played, SOLVER, "a")) == {"a0": 5, "a1": 5}
+    assert Counter(r.group for r in of(played, SOLVER, "attempt")) == {"a0": 5, "a1": 5}
 
 
 @pytest.mark.parametrize(("num_right", "learnable"), [(0, 0.0), (1, 0.75), (3, 0.25), (4, 0.0)])
@@ -59,7 +63,7 @@ async def test_proposer_earns_the_learnability_of_its_task(num_right: int, learn
     policy = player(solve=right_for_the_first(num_right))
     played = await play_step(game(policy, types=["deduction"]))
     assert rewards(of(played, PROPOSER)) == [learnable, learnable]
-    assert [rate for _, rate in played.tasks] == [num_right / 4] * 2
+    assert [episode.solve_rate for episode in played.episodes] == [num_right / 4] * 2
 
 
 async def test_unlearnable_tasks_can_cost_what_the_official_code_takes() -> None:
@@ -70,7 +74,7 @@ async def test_unlearnable_tasks_can_cost_what_the_official_code_takes() -> None
 async def test_solver_is_paid_by_its_verdicts() -> None:
     replies = [NO_TAGS, WRONG_OUTPUT, reply(block("output", "7")), reply(block("input", "7"))]
     played = await play_step(game(player(solve=lambda _, sample: replies[sample]), types=["deduction"]))
-    assert rewards(of(played, SOLVER, "a")) == [-1.0, -0.5, 1.0, -1.0] * 2
+    assert rewards(of(played, SOLVER, "attempt")) == [-1.0, -0.5, 1.0, -1.0] * 2
 
 
 BAD = {
@@ -89,9 +93,9 @@ BAD = {
 async def test_a_bad_proposal_costs_one_and_never_reaches_the_solver(text: str, outcome: Outcome) -> None:
     playing = game(player(propose=text), types=["deduction"])
     played = await play_step(playing)
-    assert [record.rollout.outcome for record in of(played, PROPOSER)] == [outcome] * 2
+    assert [rollout.outcome for rollout in of(played, PROPOSER)] == [outcome] * 2
     assert rewards(of(played, PROPOSER)) == [-1.0, -1.0]
-    assert (of(played, SOLVER, "a"), played.tasks, size(playing)) == ([], (), 1)
+    assert (of(played, SOLVER, "attempt"), new_tasks(played), size(playing)) == ([], [], 1)
 
 
 async def test_solve_set_is_topped_up_from_the_buffer() -> None:
@@ -101,11 +105,11 @@ async def test_solve_set_is_topped_up_from_the_buffer() -> None:
     for number in range(500, 510):
         playing.buffer.add(task(program(number), output="7"))
     played = await play_step(playing)
-    solved = of(played, SOLVER, "s")
-    new = {fresh.task_id for fresh, _ in played.tasks}
-    assert len(played.tasks) == 1
-    assert [record.rollout.task_id in new for record in solved] == [True, False, False]
-    assert len({record.rollout.task_id for record in solved}) == 3
+    solved = of(played, SOLVER, "solve")
+    new = {fresh.task_id for fresh in new_tasks(played)}
+    assert len(new_tasks(played)) == 1
+    assert [rollout.task_id in new for rollout in solved] == [True, False, False]
+    assert len({rollout.task_id for rollout in solved}) == 3
 
 
 async def test_solve_set_is_smaller_when_the_buffer_is() -> None:
@@ -115,15 +119,15 @@ async def test_solve_set_is_smaller_when_the_buffer_is() -> None:
 
 async def test_attempts_only_measure_when_the_solver_batch_is_separate() -> None:
     played = await play_step(game(player(), types=["deduction"], solver_batch="separate"))
-    assert {record.is_trained for record in of(played, SOLVER, "a")} == {False}
-    assert [record.is_trained for record in of(played, SOLVER, "s")] == [True, True]
+    assert {rollout.is_trained for rollout in of(played, SOLVER, "attempt")} == {False}
+    assert [rollout.is_trained for rollout in of(played, SOLVER, "solve")] == [True, True]
 
 
 async def test_attempts_train_when_they_are_the_solver_batch() -> None:
     played = await play_step(game(player(), types=["deduction"], solver_batch="attempts", group_size=4))
-    assert {record.is_trained for record in of(played, SOLVER, "a")} == {True}
-    assert len(of(played, SOLVER, "a")) == 8
-    assert of(played, SOLVER, "s") == []
+    assert {rollout.is_trained for rollout in of(played, SOLVER, "attempt")} == {True}
+    assert len(of(played, SOLVER, "attempt")) == 8
+    assert of(played, SOLVER, "solve") == []
 
 
 async def test_solver_alone_trains_when_the_proposer_does_not() -> None:
@@ -149,7 +153,7 @@ async def test_a_duplicate_in_the_same_step(duplicates: str, verdicts: list[str]
     policy = player(propose=lambda _, __: next(twins), solve=right_for_the_first(1))
     playing = game(policy, types=["deduction"], duplicates=duplicates)
     played = await play_step(playing)
-    assert [record.rollout.outcome.verdict for record in of(played, PROPOSER)] == verdicts
+    assert [rollout.outcome.verdict for rollout in of(played, PROPOSER)] == verdicts
     assert rewards(of(played, PROPOSER)) == paid
     assert size(playing) == 2
     assert played.metrics["propose/deduction/duplicates"] == 0.5
@@ -164,21 +168,21 @@ async def test_a_duplicate_of_a_buffered_task(duplicates: str, paid: float) -> N
 
 async def test_the_same_program_is_no_duplicate_in_another_type() -> None:
     played = await play_step(game(player(propose=SAME), types=["deduction", "abduction"], duplicates="rejected"))
-    assert [fresh.task_type for fresh, _ in played.tasks] == ["deduction", "abduction"]
+    assert [fresh.task_type for fresh in new_tasks(played)] == ["deduction", "abduction"]
 
 
 async def test_a_held_out_task_is_rejected_under_any_name() -> None:
     held_out = frozenset([task_key(task(program(100), output="7"))])
     playing = game(player(propose=TWIN), types=["deduction"], held_out=held_out)
     played = await play_step(playing)
-    assert {record.rollout.outcome for record in of(played, PROPOSER)} == {Outcome(Verdict.REJECTED, "held_out")}
+    assert {rollout.outcome for rollout in of(played, PROPOSER)} == {Outcome(Verdict.REJECTED, "held_out")}
     assert size(playing) == 1
 
 
 async def test_a_task_whose_prompt_is_too_long_is_rejected() -> None:
     policy = player(propose=proposal(f"def f(x):\n    return '{'long' * 1000}' and 7"))
     played = await play_step(game(policy, types=["deduction"], fits=lambda text: len(text) < 3500))
-    assert {record.rollout.outcome.reason for record in of(played, PROPOSER)} == {"prompt_too_long"}
+    assert {rollout.outcome.reason for rollout in of(played, PROPOSER)} == {"prompt_too_long"}
 
 
 async def test_references_are_dropped_until_the_prompt_fits() -> None:
@@ -187,7 +191,7 @@ async def test_references_are_dropped_until_the_prompt_fits() -> None:
     for number in range(20):
         playing.buffer.add(task(program(number), output="7"))
     played = await play_step(playing)
-    assert {len(record.references) for record in of(played, PROPOSER)} == {2}
+    assert {len(rollout.references) for rollout in of(played, PROPOSER)} == {2}
     assert all("<reference_2>" in prompt for prompt in policy.prompts[:2])
 
 
@@ -195,37 +199,37 @@ async def test_references_are_dropped_until_the_prompt_fits() -> None:
 async def test_every_accepted_task_enters_the_buffer_whatever_it_earned(num_right: int) -> None:
     playing = game(player(solve=right_for_the_first(num_right)), types=["deduction"])
     played = await play_step(playing)
-    assert all(playing.buffer.holds(fresh) for fresh, _ in played.tasks)
+    assert all(playing.buffer.holds(fresh) for fresh in new_tasks(played))
     assert size(playing) == 3
 
 
 async def test_tasks_of_this_step_are_no_references_in_it() -> None:
     played = await play_step(game(player(), types=["deduction"]))
-    [seed] = {reference for record in of(played, PROPOSER) for reference in record.references}
-    assert seed not in {fresh.task_id for fresh, _ in played.tasks}
+    [seed] = {reference for rollout in of(played, PROPOSER) for reference in rollout.references}
+    assert seed not in {fresh.task_id for fresh in new_tasks(played)}
 
 
-async def test_equal_answers_to_a_task_are_judged_once() -> None:
+async def test_equal_answers_to_a_task_are_verified_once() -> None:
     executor = InProcessExecutor()
     playing = game(player(), executor=executor, types=["abduction"], group_size=8)
     played = await play_step(playing)
-    judged = [job for job in executor.jobs if job.inputs == ("5",)]
-    assert len(judged) == 2 * 2  # two tasks, once among the attempts and once in the solve set
-    assert rewards(of(played, Cell(Role.SOLVER, "abduction"), "a")) == [1.0] * 16
+    verified = [job for job in executor.jobs if job.inputs == ("5",)]
+    assert len(verified) == 2 * 2  # two tasks, once among the attempts and once in the solve set
+    assert rewards(of(played, Cell(Role.SOLVER, "abduction"), "attempt")) == [1.0] * 16
 
 
 async def test_records_tell_what_was_shown_and_what_became_of_it() -> None:
     played = await play_step(game(player(), types=["deduction"]))
-    first, second = (fresh.task_id for fresh, _ in played.tasks)
-    assert [record.rollout.task_id for record in of(played, PROPOSER)] == [first, second]
-    assert [record.rollout.task_id for record in of(played, SOLVER, "a")] == [first] * 4 + [second] * 4
-    assert all(len(record.references) == 1 for record in of(played, PROPOSER))
-    assert {record.references for record in of(played, SOLVER)} == {()}
+    first, second = (fresh.task_id for fresh in new_tasks(played))
+    assert [rollout.task_id for rollout in of(played, PROPOSER)] == [first, second]
+    assert [rollout.task_id for rollout in of(played, SOLVER, "attempt")] == [first] * 4 + [second] * 4
+    assert all(len(rollout.references) == 1 for rollout in of(played, PROPOSER))
+    assert {rollout.references for rollout in of(played, SOLVER)} == {()}
 
 
 async def test_groups_hold_the_rollouts_of_one_prompt() -> None:
     played = await play_step(game(player()))
-    prompts = {(record.rollout.group, record.rollout.prompt) for record in played.records}
+    prompts = {(rollout.group, rollout.prompt) for rollout in played.rollouts}
     assert len(prompts) == len({group for group, _ in prompts})
 
 
@@ -250,7 +254,7 @@ async def test_equal_seeds_play_equal_steps() -> None:
     first, second = (game(player(), seed=5), game(player(), seed=5))
     for _ in range(3):
         one, other = await play_step(first), await play_step(second)
-        assert (one.records, one.tasks) == (other.records, other.tasks)
+        assert (one.episodes, one.rollouts) == (other.episodes, other.rollouts)
 
 
 @pytest.mark.parametrize("propose", [SAME, NO_TAGS], ids=["while validating", "while verifying"])
@@ -284,4 +288,4 @@ async def test_metrics_say_what_happened() -> None:
     assert metrics["propose/deduction/solve_rate"] == 0.25
     assert metrics["solve/deduction/accuracy"] == 1.0
     assert metrics["buffer/deduction/size"] == 2.0
-    assert metrics["tokens/generated"] == sum(record.rollout.num_tokens for record in played.records)
+    assert metrics["tokens/generated"] == sum(rollout.num_tokens for rollout in played.rollouts)

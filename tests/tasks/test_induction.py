@@ -1,4 +1,4 @@
-"""Induction: the answer is a program, judged on runs that it was not shown."""
+"""Induction: the answer is a program, verified on runs that the solver was not shown."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_a_program_that_does_the_same_is_right(answer: str) -> None:
         ("", "no function"),
     ],
 )
-async def test_a_program_is_judged_on_hidden_runs_only(answer: str, reason: str) -> None:
+async def test_a_program_is_verified_on_hidden_runs_only(answer: str, reason: str) -> None:
     assert await verdict(answer) == reason
 
 
@@ -85,7 +85,7 @@ async def test_hidden_inputs_enter_the_sandbox_one_by_one_and_never_an_output() 
     assert not any(output in repr(executor.jobs) for output in ("12", "23", "34", "45"))
 
 
-async def test_the_first_wrong_run_ends_the_judging() -> None:
+async def test_verification_ends_at_the_first_wrong_run() -> None:
     executor = InProcessExecutor()
     assert await verdict("def f(x):\n    return x", executor) == "different"
     assert [job.inputs for job in executor.jobs] == [("33",)]

@@ -81,13 +81,13 @@ def test_task_types_of_other_packages_are_suggested_too() -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("no_module", "does not import: No module named"),
-        ("no_class", "does not import: .*Nobody"),
-        ("broken", "does not import: not today"),
-        ("number", "is no subclass"),
-        ("text", "is no subclass"),
-        ("misnamed", "its `name` must be 'misnamed'"),
-        ("unfinished", "every verb must be there"),
+        ("no_module", "cannot be imported: No module named"),
+        ("no_class", "cannot be imported: .*Nobody"),
+        ("broken", "cannot be imported: not today"),
+        ("number", "is not a subclass"),
+        ("text", "is not a subclass"),
+        ("misnamed", "set its `name` to 'misnamed'"),
+        ("unfinished", "define every abstract method"),
     ],
 )
 def test_a_plugin_that_cannot_be_used_is_a_plugin_error(name: str, why: str) -> None:

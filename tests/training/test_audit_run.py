@@ -27,6 +27,7 @@ from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.audit.reader import AuditReader
 from sandbox.types import AuditError, Execution, Job
 from tests.fakes import PLUS_ONE, InProcessExecutor, block, execution, induction_proposal, proposal, ran, reply, task
+from tests.runs.test_store import to_schema_1
 from tests.selfplay.players import cell_of, identity_or_seven, program, right_input, right_output
 from tests.training.test_loop import session
 
@@ -159,6 +160,9 @@ async def test_steps_that_were_undone_by_a_resume_do_not_count(tmp_path: Path) -
         ("UPDATE rollouts SET verdict = 'correct' WHERE verdict = 'wrong'", "verdict"),
         ("UPDATE rollouts SET reason = 'timeout' WHERE reason = 'different'", "reason"),
         ("DELETE FROM executions WHERE purpose = 'attempt'", "execution"),
+        ("UPDATE rollouts SET stage = 'attempt' WHERE stage = 'solve'", "accepted"),
+        ("DELETE FROM rollouts WHERE group_id = 'a0'", "accepted"),
+        ("UPDATE rollouts SET verdict = 'rejected' WHERE verdict = 'accepted'", "rollouts"),
     ],
 )
 async def test_a_rollout_that_differs_from_the_log_is_found(tmp_path: Path, statement: str, field: str) -> None:
@@ -166,6 +170,17 @@ async def test_a_rollout_that_differs_from_the_log_is_found(tmp_path: Path, stat
     change(folder, statement)
     code, output = await reverified(folder)
     assert (code, field in output) == (1, True), output
+
+
+async def test_a_run_whose_rollouts_have_no_stage_yet_can_be_reverified_and_resumed(tmp_path: Path) -> None:
+    folder = await trained(tmp_path / "run", "steps=2")
+    to_schema_1(folder / "run.db")
+    before = (folder / "run.db").read_bytes()
+    assert (await reverified(folder))[0] == 0
+    assert (folder / "run.db").read_bytes() == before
+    await trained(folder, "steps=3")
+    code, output = await reverified(folder)
+    assert (code, "of 3 steps" in output) == (0, True), output
 
 
 async def test_a_verdict_without_a_recorded_execution_is_found(tmp_path: Path) -> None:

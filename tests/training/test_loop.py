@@ -225,7 +225,7 @@ async def test_a_broken_sandbox_stops_the_run_and_keeps_what_was_done(tmp_path: 
     assert json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["step"] == 1
 
 
-async def test_seed_files_fill_the_buffer_through_the_gate(tmp_path: Path) -> None:
+async def test_seed_files_are_validated_and_fill_the_buffer(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [
         {"snippet": "def f(a):\n    return a * 2", "input": "4", "output": "wrong", "imports": []},
         {"snippet": "def f(a):\n    return 1 / 0", "input": "4", "output": "", "imports": []},

@@ -61,6 +61,7 @@ def read(folder: Path, trainer: BasePPOTrainer) -> dict[str, int]:
     try:
         summary = cast("dict[str, int | str]", json.loads((folder / SUMMARY).read_text(encoding="utf-8")))
         name = summary.pop(NAME)
+        summary.pop("generate_calls", None)  # written by earlier versions
     except (OSError, ValueError, KeyError) as error:
         raise CheckpointError(f"cannot read {folder / SUMMARY}: {error}") from error
     if any(state.get(NAME) != name for state in states):

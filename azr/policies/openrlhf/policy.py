@@ -30,7 +30,7 @@ from azr.types import Completion, TrainingSample
 class OpenRLHFPolicy:
     """Implements `azr.policies.base.Policy`.
 
-    What is drawn for a prompt depends on the seed, the stream (or the number of calls before) and the prompt's place,
+    What is drawn for a prompt depends on the seed, the name of the stream and the prompt's place,
     as far as vLLM's kernels give the same numbers in other company.
     """
 
@@ -42,7 +42,7 @@ class OpenRLHFPolicy:
         self._end_ids = end_ids(cast(str, arguments.actor.model_name_or_path), trainer.tokenizer.eos_token_id)
         self._max_tokens = cast(int, arguments.data.max_len)
         self._layout = _layout(trainer)
-        self._counters = Counters(cast(int, arguments.train.seed), generate_calls=0, update_calls=0)
+        self._counters = Counters(cast(int, arguments.train.seed), update_calls=0)
 
     @property
     def batches_continuously(self) -> bool:
@@ -58,7 +58,7 @@ class OpenRLHFPolicy:
         """
         if sampling.thinking != "free":
             raise PolicyError("thoughts can be steered by the local policy only: azr eval RUN uses it")
-        stream, self._counters = self._counters.generating(sampling.stream)
+        stream = self._counters.generating(sampling.stream)
         rows = self._tokenize(prompts)
         with _ray_errors("generate"):
             answers = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""The gate: runs a proposal often enough, and differently enough, to call it deterministic."""
+"""Runs a proposal often enough, and in different enough processes, to call it deterministic."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tup
     """One example per input: two calls in each of two fresh processes gave the same value.
 
     The processes differ in hash seed, process id, working directory, time zone, date and memory layout; a program with
-    several inputs sees them in opposite orders. Judging an answer runs it just so, in one of the two.
+    several inputs sees them in opposite orders. Verifying an answer runs it in the same way, in one of the two.
 
     Raises:
         Rejected: an input or the program failed (the reason is its status), or the calls disagreed.
@@ -41,8 +41,7 @@ async def fair_runs(proposal: Proposal, executor: Executor, rules: Rules) -> tup
 
 @functools.lru_cache(maxsize=4096)
 def _uses_forbidden(program: str, forbidden: tuple[str, ...]) -> bool:
-    """The static policy, applied here rather than in the sandbox: the gate has read the program within bounds already,
-    and a fork of its own would cost as much as a run."""
+    """The static check, done here because a process of its own in the sandbox would cost as much as a run."""
     try:
         return forbidden_in(parse(program), forbidden) is not None
     except RecursionError as error:
@@ -54,7 +53,7 @@ def _example(first: RunResult, second: RunResult, *, rules: Rules) -> Example:
         raise Rejected(str(first.status))
     for run in (first, second):
         if not run.ok and run.status in (Status.TIMEOUT, Status.MEMORY):
-            raise Rejected(str(run.status))  # the limit was near: one run passed it
+            raise Rejected(str(run.status))  # the program is near the limit: only one of the runs reached it
     if first.status is not second.status or not (first.is_repeatable and second.is_repeatable):
         raise Rejected("nondeterministic")
     if not (_same_input(first.input, second.input, rules) and same_text(first.value, second.value, rules.is_strict)):

@@ -1,4 +1,4 @@
-"""The gate: a fair task runs and always gives the same value; nothing else becomes a task."""
+"""Validation: only a proposal that runs and always gives the same value becomes a task."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ async def test_a_run_under_each_hash_seed_is_asked_for() -> None:
     ]
 
 
-async def test_runs_of_the_gate_and_of_the_judge_ask_for_the_same() -> None:
-    gate, judge = InProcessExecutor(), InProcessExecutor()
+async def test_validation_and_verification_run_the_same_jobs() -> None:
+    validating, verifying = InProcessExecutor(), InProcessExecutor()
     abduction = Abduction(rules(forbidden=("random",)))
-    made = await abduction.validate(proposed(), gate)
-    await abduction.verify(made, "7", judge)
-    assert {replace(job, inputs=(), seed_slot=0) for job in gate.jobs} == {
-        replace(job, inputs=(), seed_slot=0) for job in judge.jobs
+    made = await abduction.validate(proposed(), validating)
+    await abduction.verify(made, "7", verifying)
+    assert {replace(job, inputs=(), seed_slot=0) for job in validating.jobs} == {
+        replace(job, inputs=(), seed_slot=0) for job in verifying.jobs
     }
 
 
@@ -138,7 +138,7 @@ async def test_values_that_change_with_the_hash_seed_are_nondeterministic(progra
     assert await rejection(DEDUCTION, proposed(program)) == "nondeterministic"
 
 
-async def test_nan_equals_itself_at_the_gate() -> None:
+async def test_nan_equals_itself_in_validation() -> None:
     task = await DEDUCTION.validate(proposed("def f(x):\n    return {x: float('nan')}"), InProcessExecutor())
     assert task.examples[0].output == "{1: nan}"
 
