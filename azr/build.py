@@ -6,9 +6,8 @@ import os
 import random
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
-from azr.cluster.executor import ClusterExecutor
+from azr.cluster import ClusterExecutor, ray_workers
 from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
 from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
@@ -19,7 +18,6 @@ from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Task
 from sandbox.audit.log import Audited, AuditLog, Label
-from sandbox.audit.worker_logs import RunAudit
 from sandbox.docker.executor import DockerExecutor
 from sandbox.jail.executor import JailExecutor
 from sandbox.types import Executor
@@ -63,24 +61,16 @@ def make_executor(sandbox: SandboxConfig) -> Executor:
 
 def run_executor(config: Config) -> Executor:
     """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
-    if config.policy.kind != "openrlhf" or not config.cluster.sandboxes_per_node:
+    cluster = config.cluster
+    if config.policy.kind != "openrlhf" or not cluster.sandboxes_per_node:
         return make_executor(config.sandbox)
-    from azr.cluster.ray_fleet import RayFleet
+    make_workers = partial(ray_workers, partial(make_executor, config.sandbox), cluster)
+    return ClusterExecutor(make_workers, jobs_in_flight=cluster.jobs_in_flight)
 
-    return ClusterExecutor(RayFleet(partial(make_executor, config.sandbox), config.cluster), config.cluster)
 
-
-async def put_on_record(executor: Executor, log: AuditLog, folder: Path) -> tuple[Executor, RunAudit]:
-    """The executor with what it runs on record; and the run's log, which holds those of a cluster's workers together.
-
-    Raises:
-        AuditError: a worker does not see the run directory.
-    """
-    label = Label("train")
-    if isinstance(executor, ClusterExecutor):
-        audit = RunAudit(log, executor)
-        return await executor.recorded(folder, log, label), audit
-    return Audited(executor, log, label), RunAudit(log)
+def put_on_record(executor: Executor, log: AuditLog) -> Audited:
+    """The executor, with a record of everything that it runs."""
+    return Audited(executor, log, Label("train"))
 
 
 def make_policy(config: Config) -> Policy:
