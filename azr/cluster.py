@@ -132,10 +132,11 @@ class ClusterExecutor:
     ) -> None:
         workers = [*self._num_jobs, *self._restarting]
         self._num_jobs.clear()
+        self._last_error = SandboxError("the executor was closed")
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._fail_waiting(SandboxError("the executor was closed"))
+        self._deal()
         await asyncio.gather(*[worker.close() for worker in workers])
 
     def _admit(self, worker: Worker, isolation: Isolation) -> None:
@@ -156,8 +157,9 @@ class ClusterExecutor:
 
     def _deal(self) -> None:
         """Send waiting jobs to workers that may have more; fail them if no worker is left."""
-        if not self._num_jobs and not self._restarting:
-            self._fail_waiting(NoWorkerLeft(NO_WORKER_LEFT.format(self._last_error)))
+        while self._waiting and not self._num_jobs and not self._restarting:
+            if not (done := self._waiting.popleft().done).done():
+                done.set_exception(NoWorkerLeft(NO_WORKER_LEFT.format(self._last_error)))
         while self._waiting and self._num_jobs:
             worker = min(self._num_jobs, key=self._num_jobs.__getitem__)
             num_jobs = self._num_jobs[worker]
@@ -179,6 +181,9 @@ class ClusterExecutor:
         except SandboxError as error:
             self._waiting.extendleft(reversed(batch))
             self._lose(worker, error)
+        except asyncio.CancelledError:
+            self._waiting.extendleft(batch)
+            raise
         except Exception as error:  # a bug in this package: another worker would not help
             for one in batch:
                 if not one.done.done():
@@ -232,11 +237,6 @@ class ClusterExecutor:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _fail_waiting(self, error: SandboxError) -> None:
-        while self._waiting:
-            if not (done := self._waiting.popleft().done).done():
-                done.set_exception(error)
 
 
 class SandboxWorker:

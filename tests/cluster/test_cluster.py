@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,6 @@ from azr.cluster import ClusterExecutor, NoWorkerLeft, SandboxWorker, WorkerLost
 from sandbox.audit.chain import verify
 from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.audit.reader import AuditReader
-from sandbox.doctor.examine import IsolationTooWeak
 from sandbox.types import Execution, ImageMissing, Isolation, Job, SandboxBroken, SandboxError
 from tests.fakes import ISOLATION, InProcessExecutor
 
@@ -259,17 +259,17 @@ def test_whatever_dies_every_job_is_answered_once_and_rightly(
     asyncio.run(play())
 
 
-class WeakExecutor(InProcessExecutor):
-    """An executor that gives no isolation, and whose image may be missing."""
+class FailingExecutor(InProcessExecutor):
+    """An executor that does not start, or that starts and cannot be examined."""
 
-    def __init__(self, error: SandboxError | None = None) -> None:
-        super().__init__()
-        self.error = error
+    def __init__(self, *, on_start: SandboxError | None = None, on_run: SandboxError | None = None) -> None:
+        super().__init__(on_run)
+        self.on_start = on_start
         self.is_closed = False
 
-    async def __aenter__(self) -> WeakExecutor:
-        if self.error:
-            raise self.error
+    async def __aenter__(self) -> Self:
+        if self.on_start:
+            raise self.on_start
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -277,17 +277,18 @@ class WeakExecutor(InProcessExecutor):
 
 
 async def test_a_worker_takes_no_job_before_it_has_proven_its_isolation() -> None:
-    executor = WeakExecutor()
+    executor = FailingExecutor(on_run=SandboxBroken("containers keep dying"))
     worker = SandboxWorker(lambda: executor)
     with pytest.raises(WorkerLost, match="restarted"):
         await worker.run([job(1)])
-    with pytest.raises(IsolationTooWeak):
+    with pytest.raises(SandboxBroken):
         await worker.start()
     assert executor.is_closed
-    with pytest.raises(WorkerLost):
+    with pytest.raises(WorkerLost, match="restarted"):
         await worker.run([job(1)])
 
 
 async def test_a_sandbox_that_does_not_start_says_why() -> None:
+    executor = FailingExecutor(on_start=ImageMissing("run `azr image build`"))
     with pytest.raises(ImageMissing, match="azr image build"):
-        await SandboxWorker(lambda: WeakExecutor(ImageMissing("run `azr image build`"))).start()
+        await SandboxWorker(lambda: executor).start()

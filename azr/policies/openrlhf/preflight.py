@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
-import importlib.util
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from azr.config import Config
 from azr.configfile import placed
 from azr.errors import ConfigError, PolicyError
-from azr.policies.openrlhf.flags import flags
+from azr.policies.openrlhf.flags import Value, flags
 from azr.policies.openrlhf.layout import require_layout
 from azr.sizing.architecture import architecture_of
 from azr.sizing.hardware import GIB
@@ -40,16 +42,49 @@ def check(config: Config, *, source: Path | None = None) -> None:
     """
 
     try:
-        words = flags(config)
+        flags(config)
         topology = require_layout(config)
         require_packages(topology)
-        from azr.policies.openrlhf.arguments import checked
-
-        checked(words, dict(flatten(config.openrlhf)))
+        require_known(dict(flatten(config.openrlhf)), known_flags())
         is_counted_by_ray = config.cluster.address or importlib.import_module("ray").is_initialized()
         require_gpus(config, topology, visible=None if is_counted_by_ray else visible_gpus())
     except ConfigError as error:
         raise (error if source is None else placed(error, source)) from None
+
+
+def known_flags() -> dict[str, bool]:
+    """Every flag of OpenRLHF's command, and whether it is a switch. Its parser cannot be imported, so this reads the source.
+
+    The values are checked by that parser itself, when the command is launched and before Ray starts.
+    """
+    source = find_spec("openrlhf")
+    folder = Path((source.submodule_search_locations or [""])[0] if source else "")
+    found: dict[str, bool] = {}
+    for call in ast.walk(ast.parse((folder / "cli" / "train_ppo_ray.py").read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument":
+            is_switch = any(word.arg == "action" for word in call.keywords)
+            names = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
+            found |= {name.removeprefix("--"): is_switch for name in names}
+    return found
+
+
+def require_known(given: Mapping[str, Value], known: Mapping[str, bool]) -> None:
+    """
+    Raises:
+        ConfigError: OpenRLHF has no such flag; with the one whose name is closest.
+    """
+    for flag, value in given.items():
+        key = f"openrlhf.{flag}"
+        if flag not in known:
+            by_last_name = {name.rpartition(".")[2]: name for name in known}
+            close = difflib.get_close_matches(flag, known, n=1) or [
+                by_last_name[name] for name in difflib.get_close_matches(flag.rpartition(".")[2], by_last_name, n=1)
+            ]
+            hint = f"; did you mean `openrlhf.{close[0]}`?" if close else ""
+            raise ConfigError(f"{key}: OpenRLHF {OPENRLHF} has no flag --{flag}{hint}", key=key)
+        if known[flag] != isinstance(value, bool):
+            wants = "a switch, true or false" if known[flag] else "a value, not a switch"
+            raise ConfigError(f"{key} = {value!r}: --{flag} takes {wants}", key=key)
 
 
 def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float] | None) -> None:
@@ -159,7 +194,7 @@ def require_packages(topology: Topology | None = None) -> None:
             f"pip install 'azr[openrlhf]' (or openrlhf=={OPENRLHF}); docs/scaling.md has the rest"
         )
     rings = ("ring_flash_attn",) if topology and topology.ring_size > 1 else ()
-    missing = [name for name in (*NEEDED, *rings) if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*NEEDED, *rings) if find_spec(name) is None]
     if missing:
         raise PolicyError(
             f"openrlhf {OPENRLHF} is installed without {', '.join(missing)}, which it needs: on a CUDA machine, "
