@@ -1,8 +1,8 @@
 """Sandbox workers on the nodes of a Ray cluster, used as one executor. Read `ClusterExecutor` first.
 
-A worker is a Ray actor with an executor of its node. Ray restarts a lost actor on its node, or on any node with free CPUs
-if the node is gone. Its jobs do not wait for that: another worker runs them again. A restarted worker takes jobs only
-after it has proven its isolation again.
+A worker is a Ray actor with an executor of its node. Ray restarts a lost actor on its node, or, if the node is gone, on
+any node with free CPUs. Its jobs do not wait for that: another worker runs them again. A restarted worker takes jobs
+only after it has proven its isolation again.
 """
 
 from __future__ import annotations

@@ -148,10 +148,15 @@ async def test_workers_that_die_too_often_end_the_run_with_the_last_error(nodes:
     workers = Workers()
     async with executor(workers) as cluster:
         with pytest.raises(NoWorkerLeft, match=r"sandbox worker 0 on node .* is gone.*--resume"):
-            while True:
-                running = asyncio.create_task(cluster.run(jobs(40, busy_s=0.1)))
-                await asyncio.sleep(0.3)
-                for place, worker in enumerate(workers.made):
-                    if worker in cluster._num_jobs:
-                        await workers.kill(place)
-                await running
+            await run_and_kill(cluster, workers)
+
+
+async def run_and_kill(cluster: ClusterExecutor, workers: Workers) -> None:
+    """Kill all workers again and again while they run jobs."""
+    while True:
+        running = asyncio.create_task(cluster.run(jobs(40, busy_s=0.1)))
+        await asyncio.sleep(0.3)
+        for place, worker in enumerate(workers.made):
+            if worker in cluster._num_jobs:
+                await workers.kill(place)
+        await running

@@ -88,6 +88,7 @@ def _remote_errors(log: Path) -> Generator[None]:
         raise ConfigError(f"OpenRLHF refuses this combination of [openrlhf]: {error}") from error
     except SystemExit as error:
         if error.code:
+            sys.stderr.flush()  # it is the log now
             raise refusal(log.read_text(encoding="utf-8", errors="replace")) from error
 
 

@@ -1,4 +1,4 @@
-"""Everything that can be known to go wrong is said before Ray starts, with its numbers and what works instead."""
+"""Refuses a run that cannot work before Ray starts, with the numbers and a setting that works."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from azr.errors import ConfigError, PolicyError
 from azr.policies.openrlhf.flags import Value, flags
 from azr.policies.openrlhf.layout import require_layout
 from azr.sizing.architecture import architecture_of
+from azr.sizing.fit import explained, remedy, shortfall
 from azr.sizing.hardware import GIB
 from azr.sizing.memory import longest_sample
-from azr.sizing.remedies import explained, remedies, shortfall
 from azr.sizing.topology import Topology, flatten
 
 logger = logging.getLogger(__name__)
@@ -53,9 +53,10 @@ def check(config: Config, *, source: Path | None = None) -> None:
 
 
 def known_flags() -> dict[str, bool]:
-    """Every flag of OpenRLHF's command, and whether it is a switch. Its parser cannot be imported, so this reads the source.
+    """Every flag of OpenRLHF's command, and whether it is a switch.
 
-    The values are checked by that parser itself, when the command is launched and before Ray starts.
+    Its parser cannot be imported, so this reads the source. The parser itself checks the values when the command is
+    launched, before Ray starts.
     """
     source = find_spec("openrlhf")
     folder = Path((source.submodule_search_locations or [""])[0] if source else "")
@@ -63,9 +64,15 @@ def known_flags() -> dict[str, bool]:
     for call in ast.walk(ast.parse((folder / "cli" / "train_ppo_ray.py").read_text(encoding="utf-8"))):
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument":
             is_switch = any(word.arg == "action" for word in call.keywords)
-            names = [arg.value for arg in call.args if isinstance(arg, ast.Constant) and isinstance(arg.value, str)]
-            found |= {name.removeprefix("--"): is_switch for name in names}
+            found |= {_flag(argument): is_switch for argument in call.args}
     return found
+
+
+def _flag(argument: ast.expr) -> str:
+    """`"--ds.zero_stage"` -> ds.zero_stage; in f"--{prefix}.optim" the prefix is the actor's or the critic's."""
+    parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+    words = [str(part.value) if isinstance(part, ast.Constant) else "actor" for part in parts]
+    return "".join(words).removeprefix("--")
 
 
 def require_known(given: Mapping[str, Value], known: Mapping[str, bool]) -> None:
@@ -94,7 +101,7 @@ def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float]
     `cluster.gpu_memory_gib` says how large they are.
 
     Raises:
-        ConfigError: with the numbers and the nearest settings that fit.
+        ConfigError: with the numbers and a setting that fits.
     """
     if config.model.device == "cpu":
         return
@@ -106,7 +113,7 @@ def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float]
 
 
 def require_resources(config: Config, topology: Topology, resources: Mapping[str, float]) -> None:
-    """Refuse to wait for ever for GPUs or CPUs that Ray does not have; `resources` are `ray.cluster_resources()`.
+    """Refuse a run that would wait forever for GPUs or CPUs; `resources` are `ray.cluster_resources()`.
 
     Raises:
         ConfigError: with both numbers.
@@ -126,7 +133,7 @@ def _require_enough(config: Config, topology: Topology, kind: Literal["GPU", "CP
     shared = ", the same ones" if topology.is_colocated else ""
     split = f"{topology.ranks} learn, {topology.sampling_gpus} sample{shared}"
     if kind == "CPU":
-        split = f"1 a GPU, 1 for the trainer, {sandboxes:g} for the sandbox of a node"
+        split = f"1 per GPU, 1 for the trainer, {sandboxes:g} for the sandboxes of a node"
     ways = ["set fewer ranks and engines"]
     if not topology.is_colocated:
         ways.append("openrlhf.train.colocate_all = true to share GPUs")
@@ -144,16 +151,16 @@ def require_memory(config: Config, *, gpu_gib: float) -> None:
     """Refuse what does not fit by calculation.
 
     Raises:
-        ConfigError: the table of the fullest phase and the nearest settings that fit.
+        ConfigError: with the table of the fullest phase and a setting that fits.
     """
     shape = architecture_of(config.model.path)
     if shape is None:
-        logger.info("%s has no known shape: its memory was not calculated", config.model.path)
+        logger.info("the size of %s is unknown: its memory was not calculated", config.model.path)
         return
     need = shortfall(config, shape, gpu_gib=gpu_gib)
     if need is None:
         return
-    ways = [str(way) for way in remedies(config, shape, gpu_gib=gpu_gib)]
+    way = remedy(config, shape, gpu_gib=gpu_gib)
     lines = [f"  {size:8.1f} GiB  {name}" for name, size in explained(need, gpu_gib=gpu_gib).items()]
     cause = (
         f"a GPU that is {need.place} needs more than it has"
@@ -162,7 +169,7 @@ def require_memory(config: Config, *, gpu_gib: float) -> None:
     )
     raise ConfigError(
         "\n".join([f"too little GPU memory by calculation: {cause}", *lines])
-        + f"\nthe nearest that fits: {'; or '.join(ways) or 'a smaller model'}. `azr plan` shows the whole table",
+        + f"\nit fits with {way or 'more GPUs or a smaller model'}. `azr plan` shows the whole table",
         key="openrlhf.vllm.gpu_memory_utilization" if "engine" in need.place else "openrlhf.actor.num_gpus_per_node",
     )
 
