@@ -79,11 +79,7 @@ class ClusterExecutor:
     def __init__(
         self, make_workers: Callable[[], Sequence[Worker]], *, jobs_in_flight: int, silence_s: float = SILENCE_S
     ) -> None:
-        """
-        Args:
-            make_workers: called on entry.
-            jobs_in_flight: the most jobs that one worker has at a time; the rest wait here.
-        """
+        """`make_workers` is called on entry. A worker has at most `jobs_in_flight` jobs at a time; the rest wait here."""
         self._make_workers = make_workers
         self._jobs_in_flight = jobs_in_flight
         self._silence_s = silence_s
@@ -99,10 +95,7 @@ class ClusterExecutor:
         return self._isolation
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
-        """
-        Raises:
-            NoWorkerLeft: the jobs cannot run any more.
-        """
+        """Run all jobs; raises NoWorkerLeft if they cannot run any more."""
         loop = asyncio.get_running_loop()
         pending = [_Pending(job, loop.create_future()) for job in jobs]
         self._waiting.extend(pending)
@@ -194,10 +187,7 @@ class ClusterExecutor:
             self._deal()
 
     async def _answer(self, worker: Worker, jobs: Sequence[Job]) -> list[Execution]:
-        """
-        Raises:
-            SandboxError: the worker or its sandbox failed, or it neither answers nor reacts to a ping.
-        """
+        """Raises SandboxError if the worker or its sandbox failed, or if it neither answers nor reacts to a ping."""
         call = asyncio.ensure_future(worker.run(jobs))
         try:
             while not (await asyncio.wait([call], timeout=self._silence_s))[0]:
@@ -310,11 +300,7 @@ class RayWorker:
 
 
 def ray_workers(make_executor: Callable[[], Executor], config: ClusterConfig) -> list[RayWorker]:
-    """`config.sandboxes_per_node` workers for each node of the Ray cluster to which this process is connected.
-
-    Args:
-        make_executor: makes the executor of one worker. It is sent to the nodes, so it must be picklable.
-    """
+    """`config.sandboxes_per_node` workers per node of the connected Ray cluster. `make_executor` must be picklable."""
     ray = _ray()
     with _ray_errors("the Ray cluster"):
         rows: list[dict[str, Any]] = ray.nodes()
@@ -338,11 +324,7 @@ def ray_workers(make_executor: Callable[[], Executor], config: ClusterConfig) ->
 
 @contextlib.contextmanager
 def _ray_errors(who: str) -> Generator[None]:
-    """
-    Raises:
-        SandboxError: what the worker raised, with its name.
-        WorkerLost: Ray cannot reach the worker.
-    """
+    """Raises WorkerLost if Ray cannot reach the worker, and the SandboxError that the worker raised, with its name."""
     errors = _ray().exceptions
     try:
         yield
