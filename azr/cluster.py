@@ -79,7 +79,7 @@ class ClusterExecutor:
     def __init__(
         self, make_workers: Callable[[], Sequence[Worker]], *, jobs_in_flight: int, silence_s: float = SILENCE_S
     ) -> None:
-        """`make_workers` is called on entry. A worker has at most `jobs_in_flight` jobs at a time; the rest wait here."""
+        """`make_workers` is called on entry. A worker has at most `jobs_in_flight` jobs; the rest wait here."""
         self._make_workers = make_workers
         self._jobs_in_flight = jobs_in_flight
         self._silence_s = silence_s

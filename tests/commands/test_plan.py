@@ -72,7 +72,7 @@ def test_nano_is_planned_as_well(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_an_unknown_gpu_or_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="unknown GPU. Choose one of a100-80gb"):
+    with pytest.raises(ConfigError, match=r"unknown GPU\. Choose one of a100-80gb"):
         run_plan(packaged("nano.toml"), gpu="tpu", completion=None, overrides=(), as_json=True)
     with pytest.raises(ConfigError, match="size of this model is unknown"):
         run_plan(
