@@ -94,6 +94,11 @@ class ClusterExecutor:
     def isolation(self) -> Isolation:
         return self._isolation
 
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers that take jobs now."""
+        return list(self._num_jobs)
+
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         """Run all jobs; raises NoWorkerLeft if they cannot run any more."""
         loop = asyncio.get_running_loop()
@@ -268,11 +273,11 @@ class RayWorker:
 
     def __init__(self, name: str, actor: Any) -> None:
         self.name = name
-        self._actor = actor
+        self.actor = actor
 
     async def start(self) -> Isolation:
         try:
-            return cast(Isolation, await asyncio.wait_for(self._result(self._actor.start.remote()), START_S))
+            return cast(Isolation, await asyncio.wait_for(self._result(self.actor.start.remote()), START_S))
         except TimeoutError:
             raise SandboxError(
                 f"{self.name} did not start within {START_S:.0f} s. A node needs enough free CPUs for it: lower "
@@ -280,19 +285,19 @@ class RayWorker:
             ) from None
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
-        method = self._actor.run.options(max_task_retries=0)  # another worker runs them again, without waiting
+        method = self.actor.run.options(max_task_retries=0)  # another worker runs them again, without waiting
         return cast("list[Execution]", await self._result(method.remote(list(jobs))))
 
     async def ping(self) -> None:
-        await self._result(self._actor.ping.remote())
+        await self._result(self.actor.ping.remote())
 
     async def restart(self) -> None:
-        _ray().kill(self._actor, no_restart=False)
+        _ray().kill(self.actor, no_restart=False)
 
     async def close(self) -> None:
         with contextlib.suppress(SandboxError, TimeoutError):
-            await asyncio.wait_for(self._result(self._actor.close.options(max_task_retries=0).remote()), CLOSE_S)
-        _ray().kill(self._actor)
+            await asyncio.wait_for(self._result(self.actor.close.options(max_task_retries=0).remote()), CLOSE_S)
+        _ray().kill(self.actor)
 
     async def _result(self, reference: Awaitable[object]) -> object:
         with _ray_errors(self.name):

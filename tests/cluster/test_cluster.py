@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
 from typing import Self
 
 import pytest
@@ -272,7 +273,10 @@ class FailingExecutor(InProcessExecutor):
             raise self.on_start
         return self
 
-    async def __aexit__(self, *error: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        del kind, error, trace
         self.is_closed = True
 
 

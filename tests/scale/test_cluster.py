@@ -57,12 +57,12 @@ class Workers:
 
     async def kill(self, place: int) -> None:
         """End an actor's process as the kernel's memory killer does."""
-        actor: Any = self.made[place]._actor
+        actor: Any = self.made[place].actor
         os.kill(await actor.__ray_call__.remote(_pid), signal.SIGKILL)
 
     async def stop(self, place: int) -> int:
         """Freeze an actor's process; returns its number."""
-        actor: Any = self.made[place]._actor
+        actor: Any = self.made[place].actor
         pid = int(await actor.__ray_call__.remote(_pid))
         os.kill(pid, signal.SIGSTOP)
         return pid
@@ -101,17 +101,15 @@ async def test_lost_workers_and_nodes_cost_no_verdict_and_the_log_has_each_once(
             await workers.kill(0)
             assert_right(await running)
             await restarted(cluster)
-            assert len(cluster._num_jobs) == 2
 
             running = asyncio.create_task(recorded.run(jobs(60, busy_s=0.05)))
             await asyncio.sleep(0.7)
             await asyncio.to_thread(nodes.remove_node, nodes.list_all_nodes()[1], allow_graceful=False)
             assert_right(await running)
-            assert len(cluster._num_jobs) == 1
+            assert len(cluster.workers) == 1
 
             nodes.add_node(num_cpus=1)
             await restarted(cluster)
-            assert len(cluster._num_jobs) == 2
             assert_right(await recorded.run(jobs(12)))
             log.anchor(1)
     assert verify(tmp_path / "run.db", tmp_path / "anchors.jsonl").findings == ()
@@ -126,13 +124,12 @@ async def test_a_frozen_worker_is_restarted(nodes: Any) -> None:
         await workers.stop(0)
         assert_right(await cluster.run(jobs(20)))
         await restarted(cluster)
-        assert len(cluster._num_jobs) == 2
         assert_right(await cluster.run(jobs(20)))
 
 
 async def restarted(cluster: ClusterExecutor) -> None:
-    """Return when no worker is being restarted any more."""
-    while cluster._restarting:
+    """Return when both workers take jobs again."""
+    while len(cluster.workers) < 2:
         await asyncio.sleep(0.1)
 
 
@@ -157,6 +154,6 @@ async def run_and_kill(cluster: ClusterExecutor, workers: Workers) -> None:
         running = asyncio.create_task(cluster.run(jobs(40, busy_s=0.1)))
         await asyncio.sleep(0.3)
         for place, worker in enumerate(workers.made):
-            if worker in cluster._num_jobs:
+            if worker in cluster.workers:
                 await workers.kill(place)
         await running
