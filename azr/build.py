@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 
+from azr.cluster import ClusterExecutor, ray_workers
 from azr.config import Config, SamplingConfig, SandboxConfig, TasksConfig
 from azr.policies.base import Policy, Sampling, Thinking
 from azr.prompts import PromptSet
@@ -56,13 +57,12 @@ def make_executor(sandbox: SandboxConfig) -> Executor:
 
 
 def run_executor(config: Config) -> Executor:
-    """The executor of a run: containers or jails on this machine, or on every node of the cluster."""
-    if config.policy.kind != "openrlhf" or not config.cluster.sandboxes_per_node:
+    """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
+    cluster = config.cluster
+    if config.policy.kind != "openrlhf" or not cluster.sandboxes_per_node:
         return make_executor(config.sandbox)
-    from azr.cluster.executor import ClusterExecutor
-    from azr.cluster.ray_fleet import RayFleet
-
-    return ClusterExecutor(RayFleet(partial(make_executor, config.sandbox), config.cluster), config.cluster)
+    make_workers = partial(ray_workers, partial(make_executor, config.sandbox), cluster)
+    return ClusterExecutor(make_workers, jobs_in_flight=cluster.jobs_in_flight)
 
 
 def make_policy(config: Config) -> Policy:

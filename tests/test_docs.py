@@ -24,8 +24,8 @@ from azr.configfile import load
 from azr.sizing.architecture import architecture_of
 from azr.sizing.hardware import ASSUMED, GIB, GPUS
 from azr.sizing.memory import PHASES, Need, needs
-from azr.sizing.remedies import topology_for
 from azr.sizing.step import Step, plan
+from azr.sizing.topology import topology_for
 from azr.tasks.base import TaskType
 from azr.types import Verdict
 from tests.fakes import InProcessExecutor, rules

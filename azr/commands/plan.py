@@ -1,4 +1,4 @@
-"""`azr plan`: what a config needs on which GPUs, and where a step's time would go. Nothing is started or measured."""
+"""`azr plan`: which GPU memory a config needs, and how long a step takes, by calculation. Nothing is started."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from azr.configfile import placed
 from azr.errors import ConfigError
 from azr.policies.openrlhf.layout import require_layout
 from azr.sizing.architecture import Architecture, architecture_of
+from azr.sizing.fit import remedy, shortfall
 from azr.sizing.hardware import ASSUMED, GIB, GPUS, Assumptions
 from azr.sizing.memory import Need, host_bytes, needs
-from azr.sizing.remedies import remedies, shortfall, topology_for
 from azr.sizing.step import Step, plan
+from azr.sizing.topology import topology_for
 
 console = Console()
 
@@ -30,12 +31,12 @@ def run_plan(path: Path, *, gpu: str, completion: int | None, overrides: Sequenc
     shape = architecture_of(config.model.path)
     if shape is None:
         raise ConfigError(
-            f"model.path = {config.model.path!r}: no shape is known of it; give a folder with the config.json of a "
-            "Llama, Qwen2 or Qwen3 model",
+            f"model.path = {config.model.path!r}: the size of this model is unknown. Set model.path to a folder with "
+            "the config.json of a Llama, Qwen2 or Qwen3 model",
             key="model.path",
         )
     if gpu not in GPUS:
-        raise ConfigError(f"--gpu {gpu}: known are {', '.join(GPUS)}")
+        raise ConfigError(f"--gpu {gpu}: unknown GPU. Choose one of {', '.join(GPUS)}")
     if config.policy.kind == "openrlhf":
         try:
             require_layout(config)
@@ -46,7 +47,8 @@ def run_plan(path: Path, *, gpu: str, completion: int | None, overrides: Sequenc
     found = needs(config, shape, topology, gpu_gib=kind.memory_gib, assumed=assumed)
     step = plan(config, shape, topology, kind, assumed=assumed)
     lacking = shortfall(config, shape, gpu_gib=kind.memory_gib)
-    ways = [str(way) for way in remedies(config, shape, gpu_gib=kind.memory_gib)] if lacking else []
+    found_way = remedy(config, shape, gpu_gib=kind.memory_gib) if lacking else None
+    ways = [str(found_way)] if found_way else []
     if as_json:
         console.print_json(data=_document(config, shape, found, step, gpu=gpu, ways=ways, fits=lacking is None))
     else:
@@ -92,7 +94,7 @@ def _show(
 ) -> None:
     console.print(
         f"{config.model.path}: {shape.parameters / 1e9:.3g} G parameters, {shape.cache_bytes / 1024:.0f} KiB of cache "
-        f"a token; {gpu}, {GPUS[gpu].memory_gib:.0f} GiB. By calculation: nothing was measured.",
+        f"per token; {gpu}, {GPUS[gpu].memory_gib:.0f} GiB. Calculated, not measured.",
         soft_wrap=True,
     )
     for need in found:
@@ -103,7 +105,7 @@ def _show(
     console.print(_time_table(step))
     sampled = sum(load.completion_tokens for load in step.loads)
     console.print(
-        f"tokens a step: {sampled / 1e6:.2f} M sampled, {step.trained_tokens / 1e6:.2f} M trained; a completion that "
+        f"tokens per step: {sampled / 1e6:.2f} M sampled, {step.trained_tokens / 1e6:.2f} M trained; a completion that "
         f"runs to {config.sampling.max_new_tokens} tokens makes its stage wait up to {step.tail_s:.0f} s",
         soft_wrap=True,
     )
@@ -123,7 +125,7 @@ def _memory_table(need: Need) -> Table:
 
 
 def _time_table(step: Step) -> Table:
-    table = Table(title="seconds of a step", title_justify="left")
+    table = Table(title="seconds per step", title_justify="left")
     table.add_column("stage")
     table.add_column("s", justify="right")
     table.add_column("share", justify="right")
@@ -146,5 +148,5 @@ def _verdict(found: list[Need], lacking: Need | None, ways: list[str], *, gpu: s
             f"the KV cache of the {lacking.place} holds {lacking.cache_tokens} tokens, less than the longest sequence"
         )
     return f"[bold red]does not fit[/]: {what}; " + (
-        f"this would: {'; or '.join(ways)}" if ways else "nothing small helps"
+        f"it would with {ways[0]}" if ways else "no single setting suffices: take more GPUs or a smaller model"
     )

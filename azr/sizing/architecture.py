@@ -1,4 +1,4 @@
-"""The shape of a model: its parameters, its bytes of cache a token. From its config.json, else from a table."""
+"""The shape of a model: its parameters, its bytes of cache per token. From its config.json, else from a table."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ Llama-3.1-8B: arXiv 2407.21783, table 3. Qwen3-4B: arXiv 2505.09388, table 1. Po
 
 
 def architecture_of(path: str) -> Architecture | None:
-    """Of the model that `model.path` names; None where neither a config.json of a known kind nor the table has it."""
+    """Of the model that `model.path` names; None if neither a config.json of a known kind nor the table has it."""
     folder = NANO_WEIGHTS if path == "nano" else Path(path).expanduser()
     if (folder / "config.json").is_file():
         return read_architecture(folder / "config.json")

@@ -1,4 +1,4 @@
-"""What is assumed of machines. Peaks are the makers' data sheets; shares of them are our assumptions, by name."""
+"""Assumptions about machines. Peaks are the makers' data sheets; shares of them are our assumptions, by name."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ class Assumptions:
     completion: int = 500
     """Mean tokens of a completion; grows while a model learns to think."""
     valid_share: float = 0.7
-    """Proposals that pass the gate and are attempted."""
+    """Share of proposals that are valid and attempted."""
     verdicts_per_core_s: float = 300.0
-    """Sandbox verdicts a second and core, in batches; 600 on two cores were measured (README)."""
+    """Sandbox verdicts per second and core, in batches; 600 on two cores were measured (README)."""
     sandbox_cores: int = 16
     """Cores for the sandbox, over all nodes."""
     tensor_call_s: float = 0.004
-    """A round trip through Ray to the engines; the weight sync makes one a tensor."""
+    """A round trip through Ray to the engines; the weight sync makes one per tensor."""
 
     def rows(self) -> list[tuple[str, float]]:
         return [(field.name, getattr(self, field.name)) for field in fields(self)]

@@ -97,7 +97,7 @@ def plan(
 
 
 class Sampler(NamedTuple):
-    """Who decodes."""
+    """The engines that decode."""
 
     engines: int
     gpus: int
@@ -132,7 +132,7 @@ def _generation(load: Load, shape: Architecture, sampler: Sampler, gpu: Gpu, *, 
     decode_s = load.completion_tokens / (sampler.engines * at_once) * pass_s
     flops = 2 * shape.computing_parameters * load.prompt_tokens
     prefill_s = flops / (sampler.engines * sampler.gpus * gpu.tflops * 1e12 * assumed.prefill_share)
-    by = f"{sampler.engines} x {at_once:.0f} sequences at once, {pass_s * 1e3:.0f} ms a pass; prefill {prefill_s:.1f} s"
+    by = f"{sampler.engines} x {at_once:.0f} sequences, {pass_s * 1e3:.0f} ms per pass; prefill {prefill_s:.1f} s"
     return Time(load.name, decode_s + prefill_s, by)
 
 
@@ -163,7 +163,7 @@ def _update(
     samples: float,
     assumed: Assumptions,
 ) -> list[Time]:
-    """6 FLOPs a parameter and token, 8 with checkpointing; OpenRLHF adds a forward pass before."""
+    """6 FLOPs per parameter and token, 8 with checkpointing; OpenRLHF adds a forward pass before."""
     passes = 8 if config.model.gradient_checkpointing else 6
     ranks = topology.ranks if topology else 1
     speed = ranks * gpu.tflops * 1e12 * assumed.learning_share

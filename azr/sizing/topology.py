@@ -82,6 +82,11 @@ def topology_of(config: Config) -> Topology:
         raise ConfigError(f"{key} = {first['input']!r}: {first['msg']}", key=key) from None
 
 
+def topology_for(config: Config) -> Topology | None:
+    """The topology of a run on OpenRLHF; None for the local policy."""
+    return topology_of(config) if config.policy.kind == "openrlhf" else None
+
+
 def flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """`{"actor": {"num_nodes": 2}}` -> `actor.num_nodes`, 2."""
     for name, value in table.items():

@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import signal
-import sys
 import tempfile
 import uuid
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 
 from azr.config import Config
-from azr.errors import PolicyError
+from azr.configfile import placed
+from azr.errors import ConfigError, PolicyError
 from azr.policies.base import Policy
 from azr.policies.openrlhf import STAGING
 from azr.policies.openrlhf.flags import flags, optimizer_steps
@@ -29,6 +26,7 @@ from azr.runs.metrics import read as read_metrics
 from azr.runs.progress import Progress
 from azr.runs.relay import Relay, following
 from azr.sizing.topology import topology_of
+from azr.training.interrupt import interruptible
 from azr.training.run import train_run
 
 LOG = "openrlhf.log"
@@ -36,14 +34,14 @@ LOG = "openrlhf.log"
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What the trainer's process does with its policy. It travels there."""
+    """What the trainer's process does with its policy; it is sent there."""
 
     config: Config
     folder: Path
     resume: bool
     relay: Path
     stop: Path
-    """A file that appears when the run is to end after its step. Ray's workers do not hear signals."""
+    """This file is created when the run must end after its step. Ray's workers do not get signals."""
 
     def __call__(self, policy: Policy) -> None:
         asyncio.run(self._train(policy))
@@ -59,11 +57,13 @@ class Play:
         )
 
 
-def train_distributed(config: Config, folder: Path, *, resume: bool, console: Console) -> int:
-    """Train on OpenRLHF; returns the last finished step.
+def train_distributed(
+    config: Config, folder: Path, *, resume: bool, console: Console, source: Path | None = None
+) -> int:
+    """Train on OpenRLHF; returns the last finished step. `source` is the file of the config, for error messages.
 
     Raises:
-        ConfigError: OpenRLHF cannot run with this config; nothing has been started.
+        ConfigError: OpenRLHF cannot run with this config; Ray has not been started.
         PolicyError: a process is lost; the run can be resumed.
     """
     folder = folder.absolute()
@@ -75,19 +75,21 @@ def train_distributed(config: Config, folder: Path, *, resume: bool, console: Co
         scratch = Path(name)
         play = Play(config, folder, resume, scratch / "progress.jsonl", scratch / "stop")
         history = read_metrics(folder / "metrics.jsonl") if resume else []
-        shown = Console(file=console.file)  # the terminal itself: OpenRLHF's own words are sent elsewhere
+        shown = Console(file=console.file)  # the terminal itself: OpenRLHF's output is redirected
         if resume and _stage(config, folder, staging):
             command.append("--ckpt.load_enable")
         try:
             with (
                 Progress(str(folder), history=history, console=shown) as progress,
                 following(play.relay, progress),
-                _interruptible(play.stop),
+                interruptible(play.stop.touch, _abort),
             ):
                 progress.note("starting Ray, the vLLM engines and the actors")
                 _launch(command, play, config, log=log)
+        except ConfigError as error:
+            raise (error if source is None else placed(error, source)) from None
         except PolicyError as error:
-            raise PolicyError(f"{error}. What OpenRLHF said: {_keep(log, folder)}") from error
+            raise PolicyError(f"{error}. OpenRLHF's output: {_keep(log, folder)}") from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
             _keep(log, folder)
@@ -103,7 +105,7 @@ def _launch(command: list[str], play: Play, config: Config, *, log: Path) -> Non
 
 
 def _stage(config: Config, folder: Path, staging: Path) -> bool:
-    """Lay the newest checkpoint where OpenRLHF looks for one; False where there is none."""
+    """Put the newest checkpoint where OpenRLHF looks for one; False if there is none."""
     from azr.policies.openrlhf.checkpoint import stage
 
     checkpoint = CheckpointStore(folder / "checkpoints", config.checkpoint.keep).latest()
@@ -114,7 +116,7 @@ def _stage(config: Config, folder: Path, staging: Path) -> bool:
 
 
 def _keep(log: Path, folder: Path) -> Path:
-    """OpenRLHF's own words go to the run directory, if there is one by now; returns where they are."""
+    """Move OpenRLHF's output to the run directory if that exists by now; returns where it is."""
     if not folder.is_dir():
         return log
     if log.is_file():
@@ -124,23 +126,5 @@ def _keep(log: Path, folder: Path) -> Path:
     return folder / LOG
 
 
-@contextmanager
-def _interruptible(stop: Path) -> Generator[None]:
-    """The first Ctrl-C is passed on to the loop, which stops after the step; the second one breaks off."""
-    errors = Console(file=sys.stderr)  # as it is now: later it is OpenRLHF's log
-    asked: list[int] = []
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        del number, frame
-        asked.append(1)
-        if len(asked) > 1:
-            raise KeyboardInterrupt
-        stop.touch()
-        errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to stop now, without one")
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _abort() -> NoReturn:
+    raise KeyboardInterrupt

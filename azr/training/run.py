@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import signal
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
-
-from rich.console import Console
 
 from azr.build import make_game, make_types, run_executor
 from azr.config import Config
@@ -24,12 +22,11 @@ from azr.runs.metrics import read as read_metrics
 from azr.runs.relay import Watcher
 from azr.runs.sinks import open_sinks
 from azr.runs.store import RunStore
+from azr.training.interrupt import interruptible
 from azr.training.loop import Session, train
 from azr.types import Task
 from sandbox.audit.log import Audited, AuditLog, Label
 from sandbox.doctor.examine import require_isolation
-
-errors = Console(stderr=True)
 
 
 async def train_run(
@@ -53,7 +50,7 @@ async def train_run(
         policy = load_policy()
         game = make_game(config, policy=policy, executor=executor, task_types=task_types, held_out=held_out)
         make_run = RunDirectory.resume if resume else RunDirectory.create
-        with make_run(folder, config) as run, _interruptible() as must_stop:
+        with make_run(folder, config) as run, _stoppable() as must_stop:
             history = read_metrics(run.metrics) if resume else []
             with watch(history) as watcher, closing(AuditLog.open(run.database)) as log:
                 session = Session(
@@ -91,28 +88,16 @@ def played(config: Config, tasks: Sequence[Task]) -> list[Task]:
 
 
 @contextmanager
-def _interruptible() -> Generator[Callable[[], bool]]:
-    """The first Ctrl-C stops the run after the current step; the second one aborts it."""
-    asked: list[int] = []
-    task = asyncio.current_task()
-
-    def on_signal() -> None:
-        asked.append(1)
-        if len(asked) == 1:
-            errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to stop now, without one")
-        elif task is not None:
-            task.cancel()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
+def _stoppable() -> Generator[Callable[[], bool]]:
+    """Whether the loop must stop after this step; raises KeyboardInterrupt at the second Ctrl-C."""
+    asked = threading.Event()
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
     try:
-        yield lambda: bool(asked)
+        with interruptible(asked.set, lambda: loop.call_soon_threadsafe(task.cancel)):
+            yield asked.is_set
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def _export(policy: Policy, folder: Path) -> None:

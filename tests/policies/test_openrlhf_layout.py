@@ -1,4 +1,4 @@
-"""Samples, ranks and engines that do not come out even are refused with numbers and the nearest settings that work."""
+"""Samples, ranks and engines that do not come out even are refused with numbers and a setting that works."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 
 from azr.config import Config
 from azr.errors import ConfigError
-from azr.policies.openrlhf.layout import nearest, require_layout
+from azr.policies.openrlhf.layout import require_layout
 from tests.sizing.builders import colocated, spread
 
 REJECTED: list[tuple[dict[str, Any], str]] = [
     (
         {"actor": {"num_gpus_per_node": 5}},
-        "384 samples .* do not divide by 5 ranks .*proposals_per_type = 65, or 4 ranks",
+        "384 samples .* are not divisible by 5 ranks .*; set 4 ranks",
     ),
     (
         {"train": {"micro_batch_size": 7}},
@@ -22,11 +22,14 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"rollout": {"micro_batch_size": 5}, "learner": {"updates_per_step": 3}},
-        "in 3 optimizer steps of 128: 128 do not divide by 4 ranks x openrlhf.rollout.micro_batch_size = 5",
+        "in 3 optimizer steps of 128: 128 are not divisible by 4 ranks x openrlhf.rollout.micro_batch_size = 5",
     ),
     ({"vllm": {}}, "openrlhf.vllm.num_engines .* at least 1; on this layout try 4"),
-    ({"vllm": {"num_engines": 1, "tensor_parallel_size": 3}}, "3 does not divide the 28 attention heads .*: 2"),
-    ({"ds": {"ring_attn_size": 3}}, "4 ranks and do not divide .*ring_attn_size = 3 .*: 3 ranks"),
+    (
+        {"vllm": {"num_engines": 1, "tensor_parallel_size": 3}},
+        "3 does not divide the 28 attention heads .* set it to 2",
+    ),
+    ({"ds": {"ring_attn_size": 3}}, "4 ranks, which is not divisible .*ring_attn_size = 3 .*; set 3 ranks"),
     ({"sampling": {"max_new_tokens": 40_000}}, "46144 tokens.*was made for 32768; set sampling.max_new_tokens = 26624"),
 ]
 
@@ -54,16 +57,5 @@ def test_batches_by_tokens_need_no_micro_batch_that_divides() -> None:
     assert require_layout(spread(train=train)).is_dynamic
 
 
-def test_the_proposals_that_are_named_do_divide() -> None:
-    config = spread(actor={"num_gpus_per_node": 5})
-    selfplay = config.selfplay.model_copy(update={"proposals_per_type": 65})
-    assert require_layout(config.model_copy(update={"selfplay": selfplay})).ranks == 5
-
-
 def test_a_model_of_unknown_shape_is_not_held_against_one() -> None:
     assert require_layout(spread(model={"path": "someone/theirs"}, sampling={"max_new_tokens": 40_000})).ranks == 4
-
-
-def test_the_nearest_is_the_smaller_of_two_and_none_where_nothing_works() -> None:
-    assert nearest(10, lambda number: number in (8, 12)) == 8
-    assert nearest(10, lambda number: False) is None

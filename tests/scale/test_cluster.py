@@ -15,15 +15,12 @@ import pytest
 
 pytest.importorskip("ray")
 
-from sandbox.audit.worker_logs import RunAudit, verify_run
-
-from azr.audit.reader import RunReader
-from azr.audit.timeline import Timeline
 from azr.build import make_executor
-from azr.cluster.executor import ClusterExecutor
-from azr.cluster.ray_fleet import RayFleet
+from azr.cluster import ClusterExecutor, NoWorkerLeft, RayWorker, ray_workers
 from azr.config import ClusterConfig, SandboxConfig
-from sandbox.audit.log import AuditLog, Label
+from sandbox.audit.chain import verify
+from sandbox.audit.log import Audited, AuditLog, Label
+from sandbox.audit.reader import AuditReader
 from sandbox.types import Execution, ImageMissing, Job
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(300), pytest.mark.filterwarnings("ignore")]
@@ -47,6 +44,34 @@ def two_nodes() -> Generator[Any]:
     cluster.shutdown()
 
 
+class Workers:
+    """Makes the workers of a cluster and keeps them, so that a test can kill one."""
+
+    def __init__(self, **sandbox: Any) -> None:
+        self.made: list[RayWorker] = []
+        self._make = partial(ray_workers, partial(make_executor, SandboxConfig(workers=1, **sandbox)), CLUSTER)
+
+    def __call__(self) -> list[RayWorker]:
+        self.made = self._make()
+        return self.made
+
+    async def kill(self, place: int) -> None:
+        """End an actor's process as the kernel's memory killer does."""
+        actor: Any = self.made[place].actor
+        os.kill(await actor.__ray_call__.remote(_pid), signal.SIGKILL)
+
+    async def stop(self, place: int) -> int:
+        """Freeze an actor's process; returns its number."""
+        actor: Any = self.made[place].actor
+        pid = int(await actor.__ray_call__.remote(_pid))
+        os.kill(pid, signal.SIGSTOP)
+        return pid
+
+
+def executor(workers: Workers, *, silence_s: float = 30.0) -> ClusterExecutor:
+    return ClusterExecutor(workers, jobs_in_flight=CLUSTER.jobs_in_flight, silence_s=silence_s)
+
+
 def jobs(count: int, *, busy_s: float = 0.0) -> list[Job]:
     work = f"    import time\n    time.sleep({busy_s})\n" if busy_s else ""
     return [Job(f"def f(x):\n{work}    return x + {n}", ("1",), seed_slot=n % 2) for n in range(count)]
@@ -56,64 +81,79 @@ def assert_right(executions: list[Execution]) -> None:
     assert [execution.results[0].value for execution in executions] == [str(n + 1) for n in range(len(executions))]
 
 
-def executor(**sandbox: Any) -> ClusterExecutor:
-    return ClusterExecutor(RayFleet(partial(make_executor, SandboxConfig(workers=1, **sandbox)), CLUSTER), CLUSTER)
-
-
 def _pid(worker: object) -> int:
     del worker
     return os.getpid()
 
 
-_pid.__module__ = "__main__"  # so that it travels by value: the workers do not have the tests
+_pid.__module__ = "__main__"  # so that it is sent by value: the workers do not have the tests
 
 
-async def killed_worker(cluster: ClusterExecutor, place: int) -> str:
-    """End an actor's process as the kernel's memory killer does; returns its name."""
-    worker: Any = cluster.workers[place]
-    pid = await worker._actor.__ray_call__.remote(_pid)
-    os.kill(pid, signal.SIGKILL)
-    return str(worker.name)
-
-
-async def test_a_run_outlives_a_killed_worker_and_a_lost_node_and_its_logs_tell(nodes: Any, tmp_path: Path) -> None:
-    async with executor() as cluster:
+async def test_lost_workers_and_nodes_cost_no_verdict_and_the_log_has_each_once(nodes: Any, tmp_path: Path) -> None:
+    workers = Workers()
+    async with executor(workers) as cluster:
         with closing(AuditLog.open(tmp_path / "run.db")) as log:
-            audit = RunAudit(log, cluster)
-            recorded = (await cluster.recorded(tmp_path, log, Label("train"))).labelled(purpose="solve", step=1)
+            recorded = Audited(cluster, log, Label("solve"))
             assert_right(await recorded.run(jobs(12)))
-            await audit.anchor(0)
 
             running = asyncio.create_task(recorded.run(jobs(60, busy_s=0.05)))
             await asyncio.sleep(0.7)
-            killed = await killed_worker(cluster, 0)
+            await workers.kill(0)
             assert_right(await running)
-            await cluster.settled()
-            assert len(cluster.workers) == 2
+            await restarted(cluster)
 
-            running = asyncio.create_task(recorded.labelled(step=2).run(jobs(60, busy_s=0.05)))
+            running = asyncio.create_task(recorded.run(jobs(60, busy_s=0.05)))
             await asyncio.sleep(0.7)
             await asyncio.to_thread(nodes.remove_node, nodes.list_all_nodes()[1], allow_graceful=False)
             assert_right(await running)
             assert len(cluster.workers) == 1
 
             nodes.add_node(num_cpus=1)
-            await audit.anchor(2)
-            await cluster.settled()
-            assert len(cluster.workers) == 2
-            assert_right(await recorded.labelled(step=3).run(jobs(12)))
-            await audit.anchor(3)
-    found = verify_run(tmp_path, tmp_path / "anchors.jsonl")
-    assert found.findings == []
-    assert killed in found.workers
-    assert len(found.workers) == 4
-    with closing(RunReader.open(tmp_path)) as reader:
-        timeline = Timeline(reader)
-        assert [len(timeline.executions(step)) for step in (1, 2, 3)] == [72, 60, 12]
+            await restarted(cluster)
+            assert_right(await recorded.run(jobs(12)))
+            log.anchor(1)
+    assert verify(tmp_path / "run.db", tmp_path / "anchors.jsonl").findings == ()
+    with closing(AuditReader.open(tmp_path / "run.db")) as reader:
+        assert len(list(reader.records("kind = 'execution'"))) == 12 + 60 + 60 + 12
+
+
+async def test_a_frozen_worker_is_restarted(nodes: Any) -> None:
+    del nodes
+    workers = Workers()
+    async with executor(workers, silence_s=3.0) as cluster:
+        await workers.stop(0)
+        assert_right(await cluster.run(jobs(20)))
+        await restarted(cluster)
+        assert_right(await cluster.run(jobs(20)))
+
+
+async def restarted(cluster: ClusterExecutor) -> None:
+    """Return when both workers take jobs again."""
+    while len(cluster.workers) < 2:
+        await asyncio.sleep(0.1)
 
 
 async def test_a_worker_whose_sandbox_does_not_start_stops_the_run_with_its_nodes_name(nodes: Any) -> None:
     del nodes
-    with pytest.raises(ImageMissing, match=r"sandbox worker \S+ on node \S+: .*azr image build"):
-        async with executor(image="no-such-image"):
+    with pytest.raises(ImageMissing, match=r"sandbox worker 0 on node \S+: .*azr image build"):
+        async with executor(Workers(image="no-such-image")):
             pass
+
+
+async def test_workers_that_die_too_often_end_the_run_with_the_last_error(nodes: Any) -> None:
+    del nodes
+    workers = Workers()
+    async with executor(workers) as cluster:
+        with pytest.raises(NoWorkerLeft, match=r"sandbox worker 0 on node .* is gone.*--resume"):
+            await run_and_kill(cluster, workers)
+
+
+async def run_and_kill(cluster: ClusterExecutor, workers: Workers) -> None:
+    """Kill all workers again and again while they run jobs."""
+    while True:
+        running = asyncio.create_task(cluster.run(jobs(40, busy_s=0.1)))
+        await asyncio.sleep(0.3)
+        for place, worker in enumerate(workers.made):
+            if worker in cluster.workers:
+                await workers.kill(place)
+        await running

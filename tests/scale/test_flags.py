@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
+import runpy
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +15,10 @@ import pytest
 from azr.config import Config
 from azr.configfile import load
 from azr.errors import ConfigError
-from azr.policies.openrlhf.arguments import checked
 from azr.policies.openrlhf.flags import REFUSED, derived, flags
-from azr.policies.openrlhf.preflight import OPENRLHF, check, require_packages
+from azr.policies.openrlhf.launching import COMMAND, launch
+from azr.policies.openrlhf.preflight import OPENRLHF, check, known_flags, require_packages
+from azr.policies.openrlhf.trainer import Recipe
 from azr.sizing.topology import Topology, flatten
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # other people's modules warn as they are imported
@@ -31,8 +33,31 @@ def config(openrlhf: dict[str, Any] | None = None, **tables: Any) -> Config:
     return Config.model_validate({**base, "openrlhf": {**LEAST, **(openrlhf or {})}, **tables})
 
 
+class ParsedError(Exception):
+    """Thrown where OpenRLHF would begin its run."""
+
+
 def parsed(one: Config) -> SimpleNamespace:
-    return checked(flags(one), dict(flatten(one.openrlhf)))
+    """The arguments after OpenRLHF's own parser and checks. Its main block is patched, because it would start a run."""
+
+    def stop(arguments: object) -> None:
+        raise ParsedError(arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [COMMAND, *flags(one)])
+        patch.setattr(importlib.import_module("ray"), "is_initialized", lambda: True)
+        patch.setattr(importlib.import_module("openrlhf.utils"), "get_strategy", stop)
+        with pytest.raises(ParsedError) as reached:
+            runpy.run_module(COMMAND, run_name="__main__")
+    return cast(SimpleNamespace, reached.value.args[0])
+
+
+def refused(one: Config, folder: Path) -> pytest.ExceptionInfo[ConfigError]:
+    """How a launch refuses the config; Ray must not have started."""
+    with pytest.raises(ConfigError) as caught:
+        launch(flags(one), Recipe(print, 1), address="", log=folder / "log.txt", require=print)
+    assert not importlib.import_module("ray").is_initialized()
+    return caught
 
 
 def at(arguments: SimpleNamespace, flag: str) -> Any:
@@ -103,34 +128,46 @@ def _table(arguments: SimpleNamespace) -> dict[str, Any]:
         ),
         ({"ds": {"zero_stag": 2}}, "did you mean `openrlhf.ds.zero_stage`"),
         ({"zero_stage": 2}, "did you mean `openrlhf.ds.zero_stage`"),
-        ({"ds": {"experts_implementation": "best"}}, r"'best': invalid choice: 'best' \(choose from"),
-        ({"rollout": {"max_tokens_per_gpu": "many"}}, "'many': invalid int value"),
+        ({"vllm": {"num_engines": 1, "enforce": True}}, r"no flag --vllm\.enforce;"),
         ({"ds": {"overlap_comm": "yes"}}, "takes a switch, true or false"),
         ({"ds": {"grad_accum_dtype": True}}, "takes a value, not a switch"),
     ],
 )
-def test_what_the_parser_does_not_take_is_refused_in_our_words(table: dict[str, Any], words: str) -> None:
+def test_a_flag_that_openrlhf_does_not_have_is_refused_with_its_key(table: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words) as caught:
-        parsed(config(table))
+        check(config(table))
     assert caught.value.key.startswith("openrlhf.")
 
 
-def test_a_flag_may_not_be_shortened() -> None:
-    with pytest.raises(ConfigError, match=r"no flag --vllm\.enforce;"):
-        parsed(config({"vllm": {"num_engines": 1, "enforce": True}}))
+def test_the_flags_that_are_read_from_the_source_are_those_that_the_parser_has() -> None:
+    names = set(dict(flatten(_table(parsed(config())))))
+    known = {name for name in known_flags() if not name.endswith("no_nesterov")}
+    assert {name for name in names if not name.startswith("critic.")} <= known
+    assert known <= names
 
 
-def test_openrlhf_s_own_checks_are_asked() -> None:
-    with pytest.raises(ConfigError, match=r"refuses this combination .* effective number of actor processes"):
-        parsed(config({"actor": {"num_nodes": 999, "num_gpus_per_node": 8}}))
-
-
-def test_nothing_is_begun_and_nothing_stays_replaced() -> None:
-    ray, utils = importlib.import_module("ray"), importlib.import_module("openrlhf.utils")
-    before = (argparse.ArgumentParser.parse_args, ray.is_initialized, utils.get_strategy)
-    parsed(config())
-    assert before == (argparse.ArgumentParser.parse_args, ray.is_initialized, utils.get_strategy)
-    assert not ray.is_initialized()
+@pytest.mark.parametrize(
+    ("table", "key", "words"),
+    [
+        (
+            {"ds": {"experts_implementation": "best"}},
+            "openrlhf.ds.experts_implementation",
+            r"refuses \[openrlhf\]: argument .*invalid choice: 'best'",
+        ),
+        (
+            {"rollout": {"max_tokens_per_gpu": "many"}},
+            "openrlhf.rollout.max_tokens_per_gpu",
+            "invalid int value: 'many'",
+        ),
+        ({"actor": {"num_nodes": 999, "num_gpus_per_node": 8}}, "", "this combination .* effective number of actor"),
+    ],
+)
+def test_what_openrlhf_s_own_parser_and_checks_refuse_is_refused_before_ray_starts(
+    table: dict[str, Any], key: str, words: str, tmp_path: Path
+) -> None:
+    caught = refused(config(table), tmp_path)
+    assert caught.match(words)
+    assert caught.value.key == key
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("openrlhf-*.toml")), ids=lambda path: path.stem)

@@ -55,7 +55,7 @@ class Layout(NamedTuple):
 
 
 def experiences(samples: Sequence[TrainingSample], layout: Layout) -> list[Experience]:
-    """One experience a sample, filled up to the batch, in an order that gives every rank samples of all lengths.
+    """One experience per sample, filled up to the batch, in an order that gives every rank samples of all lengths.
 
     Raises:
         PolicyError: more samples than the batch holds.
@@ -157,7 +157,7 @@ def learner_metrics(status: Mapping[str, Any]) -> dict[str, float]:
     unusable = {name: value for name, value in found.items() if not math.isfinite(value)}
     if unusable:
         raise PolicyError(
-            f"the update gave {unusable}: the weights in memory cannot be trusted any more. "
-            "The last checkpoint can: go on from it with --resume"
+            f"the update gave {unusable}: the weights in memory are no longer usable. "
+            "Continue from the last checkpoint with --resume"
         )
     return found

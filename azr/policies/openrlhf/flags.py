@@ -1,8 +1,8 @@
 """Our config as the command line of OpenRLHF's own `train_ppo_ray`.
 
-Every flag has one owner. What this package's config decides is derived from it and cannot be said twice; what only
+Every flag has one owner. What this package's config decides is derived from it and cannot be set twice; what only
 OpenRLHF knows (nodes, GPUs, engines, ZeRO, packing) comes from the table `[openrlhf]` as it stands: `[openrlhf.actor]`
-with `num_nodes = 2` is `--actor.num_nodes 2`. `arguments.py` has OpenRLHF's own parser read the result.
+with `num_nodes = 2` is `--actor.num_nodes 2`. `preflight` refuses unknown flags, OpenRLHF's own parser bad values.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ REWARD_URL = "azr"
 """Not asked for anything: a reward URL keeps OpenRLHF from loading a reward model."""
 REFUSED = {
     "reward": "rewards come from the sandbox",
-    "critic": "advantages have a baseline a cell and no critic",
+    "critic": "advantages use one baseline per cell and no critic",
     "eval": "the table [evaluation] says what is evaluated",
     "data": "prompts come from self-play; the table [sampling] bounds their length",
     "ckpt": "checkpoints lie in the run directory; the table [checkpoint] says how often and how many",
     "logger": "the table [sinks] says where metrics go",
     "algo": "the tables [advantage] and [learner] say what is learned from",
-    "ds.lora": "its weight sync does not know adapters; policy.kind = \"local\" with model.lora trains them",
-    "ds.load_in_4bit": "it trains adapters only, and its weight sync does not know them",
-    "ds.use_universal_ckpt": "a checkpoint of this run is not one",
+    "ds.lora": "its weight sync does not support adapters; policy.kind = \"local\" with model.lora trains them",
+    "ds.load_in_4bit": "it trains adapters only, which its weight sync does not support",
+    "ds.use_universal_ckpt": "the checkpoints of a run are not universal checkpoints",
     "actor.muon": "the learner is AdamW",
     "actor.min_lr_ratio": "the learning rate is constant after its warm-up",
-    "actor.eps_clip": "learner.clip_low and learner.clip_high say it",
+    "actor.eps_clip": "learner.clip_low and learner.clip_high set it",
     "actor.freeze_visual_encoder": "this package trains on text",
     "train.agent_func_path": "self-play takes its place",
     "train.async": "the loop is synchronous; selfplay.overlap lets the sandbox work meanwhile",
@@ -43,7 +43,7 @@ REFUSED = {
     "local_rank": "Ray sets it",
     "use_ms": "model.path says where the model is",
 }  # fmt: skip
-"""Flags, or beginnings of flags, that a run has no use for, and why."""
+"""Flags, or beginnings of flags, that a run does not use, and why."""
 
 
 class Derived(NamedTuple):
@@ -145,7 +145,7 @@ def require_possible(config: Config) -> None:
     """
     if config.model.lora.rank:
         raise ConfigError(
-            f"model.lora.rank = {config.model.lora.rank}: OpenRLHF's weight sync does not know adapters; set "
+            f"model.lora.rank = {config.model.lora.rank}: OpenRLHF's weight sync does not support adapters; set "
             'model.lora.rank = 0, or policy.kind = "local" to train adapters on one GPU',
             key="model.lora.rank",
         )
@@ -161,10 +161,9 @@ def require_possible(config: Config) -> None:
         )
     samples, updates = samples_per_step(config), config.learner.updates_per_step
     if samples % updates:
-        divides = min((n for n in range(1, samples + 1) if samples % n == 0), key=lambda n: (abs(n - updates), n))
+        divides = max(n for n in range(1, updates + 1) if samples % n == 0)
         raise ConfigError(
-            f"learner.updates_per_step = {updates} does not divide a step's {samples} samples; the nearest that does: "
-            f"{divides}",
+            f"learner.updates_per_step = {updates} does not divide a step's {samples} samples; set it to {divides}",
             key="learner.updates_per_step",
         )
 
@@ -176,13 +175,13 @@ def _require_free(flag: str, value: Value, ours: Mapping[str, Derived]) -> None:
         if not _same(value, one.value):
             raise ConfigError(
                 f"{key} = {value!r} contradicts `{one.key}`, from which --{flag} {_shown(one.value)} follows; set "
-                f"`{one.key}` and leave this line out",
+                f"`{one.key}` and remove this line",
                 key=key,
             )
         return
     for beginning, reason in REFUSED.items():
         if flag == beginning or flag.startswith((f"{beginning}.", f"{beginning}_")):
-            raise ConfigError(f"{key} = {value!r} has no use here: {reason}; leave this line out", key=key)
+            raise ConfigError(f"{key} = {value!r} is not used: {reason}; remove this line", key=key)
 
 
 def _defaults(config: Config) -> dict[str, Value]:

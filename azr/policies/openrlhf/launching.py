@@ -1,8 +1,9 @@
-"""Runs OpenRLHF's own command in this process, with our trainer in the place of its own."""
+"""Runs OpenRLHF's own command in this process, with our trainer instead of its own."""
 
 from __future__ import annotations
 
 import os
+import re
 import runpy
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -10,46 +11,48 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from azr.errors import AzrError, PolicyError
+from azr.errors import AzrError, ConfigError, PolicyError
 from azr.policies.openrlhf import RAY_SETTINGS
 from azr.policies.openrlhf.stock import NodeAffinitySchedulingStrategy, RayError, RayTaskError, ppo_trainer, ray
 from azr.policies.openrlhf.trainer import AZRTrainer, Recipe
 from sandbox.types import SandboxError
 
 COMMAND = "openrlhf.cli.train_ppo_ray"
-ENVIRONMENT = {"TOKENIZERS_PARALLELISM": "true", "NCCL_DEBUG": "WARN", "RAY_ENABLE_ZERO_COPY_TORCH_TENSORS": "1"}
-"""What OpenRLHF's command gives Ray's workers when it starts Ray itself."""
 
 
 def launch(
     flags: Sequence[str], recipe: Recipe, *, address: str, log: Path, require: Callable[[Mapping[str, float]], None]
 ) -> None:
-    """Run until the recipe is played; what OpenRLHF says of it goes to the file `log`.
+    """Run until the recipe is done; OpenRLHF's output goes to the file `log`.
 
-    `require` is told what GPUs and CPUs Ray has: OpenRLHF would wait for missing ones for ever.
+    OpenRLHF's own parser and checks run before Ray starts. `require` is then called with Ray's GPUs and CPUs, because
+    OpenRLHF would wait forever for missing ones.
 
     Raises:
-        PolicyError: a process of Ray's, the engines' or the trainer's is lost, or OpenRLHF refuses its flags.
+        ConfigError: OpenRLHF refuses a flag or a combination of flags; Ray has not been started.
+        PolicyError: a process of Ray, an engine or the trainer is lost.
         AzrError, SandboxError: what the recipe raised, as if it had run here.
     """
     with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        if not ray.is_initialized():
+        start_ray = ray.init
+
+        def start(**settings: Any) -> None:
             os.environ.update({name: os.environ.get(name, value) for name, value in RAY_SETTINGS.items()})
-            environment = {name: os.environ.get(name, value) for name, value in ENVIRONMENT.items()}
-            ray.init(address or "local", log_to_driver=False, runtime_env={"env_vars": environment})
-        stock_trainer = ppo_trainer.PPOTrainer
-        ppo_trainer.PPOTrainer = TrainerHere(recipe)
-        try:
+            start_ray(address or "local", log_to_driver=False, **settings)
             require(ray.cluster_resources())
-            with _arguments(flags), _remote_errors():
-                runpy.run_module(COMMAND, run_name="__main__")
-        finally:
-            ppo_trainer.PPOTrainer = stock_trainer
-            ray.shutdown()
+
+        with _replaced(ray, "init", start), _replaced(ppo_trainer, "PPOTrainer", TrainerHere(recipe)):
+            try:
+                if ray.is_initialized():
+                    require(ray.cluster_resources())
+                with _replaced(sys, "argv", [COMMAND, *flags]), _remote_errors(log):
+                    runpy.run_module(COMMAND, run_name="__main__")
+            finally:
+                ray.shutdown()
 
 
 class TrainerHere:
-    """Stands where OpenRLHF looks for its trainer's class: makes ours, on this node, where the run directory is."""
+    """Replaces OpenRLHF's trainer class: makes ours, on this node, where the run directory is."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -61,18 +64,18 @@ class TrainerHere:
 
 
 @contextmanager
-def _arguments(flags: Sequence[str]) -> Generator[None]:
-    before = sys.argv
-    sys.argv = [COMMAND, *flags]
+def _replaced(owner: object, name: str, value: object) -> Generator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        sys.argv = before
+        setattr(owner, name, before)
 
 
 @contextmanager
-def _remote_errors() -> Generator[None]:
-    """What went wrong in another process, as our error; Ray's is an instance of the one that was raised there."""
+def _remote_errors(log: Path) -> Generator[None]:
+    """Translate errors of other processes and OpenRLHF's refusals. Ray's error is an instance of the original one."""
     try:
         yield
     except RayTaskError as error:
@@ -81,14 +84,24 @@ def _remote_errors() -> Generator[None]:
         raise _lost(error) from error
     except RayError as error:
         raise _lost(error) from error
+    except AssertionError as error:
+        raise ConfigError(f"OpenRLHF refuses this combination of [openrlhf]: {error}") from error
     except SystemExit as error:
         if error.code:
-            raise PolicyError(f"OpenRLHF refused to start (exit code {error.code})") from error
+            sys.stderr.flush()  # it is the log now
+            raise refusal(log.read_text(encoding="utf-8", errors="replace")) from error
+
+
+def refusal(output: str) -> ConfigError:
+    """The last line that OpenRLHF's parser printed, with the key of the config that it is about."""
+    reason = output.strip().rpartition("error: ")[2]
+    named = re.match(r"argument --(\S+): ", reason)
+    return ConfigError(f"OpenRLHF refuses [openrlhf]: {reason}", key=f"openrlhf.{named[1]}" if named else "")
 
 
 def _lost(error: Exception) -> PolicyError:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return PolicyError(
-        f"a process of the run is lost: {type(error).__name__}: {lines[-1].strip() if lines else ''}. "
-        "Go on from the last checkpoint with --resume"
+        f"the run lost a process: {type(error).__name__}: {lines[-1].strip() if lines else ''}. "
+        "Continue from the last checkpoint with --resume"
     )

@@ -1,8 +1,6 @@
-"""Whether a step's samples, the ranks and the engines fit each other: all of it before anything is started."""
+"""Checks before anything starts that a step's samples, the ranks and the engines fit each other."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from azr.config import Config
 from azr.errors import ConfigError
@@ -10,15 +8,12 @@ from azr.policies.openrlhf.flags import samples_per_step, samples_per_update
 from azr.sizing.architecture import Architecture, architecture_of
 from azr.sizing.topology import Topology, topology_of
 
-MOST_TRIED = 4096
-"""How far from a setting its nearest neighbour is looked for."""
-
 
 def require_layout(config: Config) -> Topology:
     """Which GPU does what.
 
     Raises:
-        ConfigError: it does not come out even; with the numbers and the nearest settings that work.
+        ConfigError: the numbers do not divide; with the numbers and a setting that works.
     """
     topology = topology_of(config)
     _require_engines(topology)
@@ -30,10 +25,8 @@ def require_layout(config: Config) -> Topology:
     return topology
 
 
-def nearest(value: int, works: Callable[[int], bool]) -> int | None:
-    """The positive number nearest to `value` that works; the smaller of two."""
-    tried = (candidate for away in range(MOST_TRIED) for candidate in (value - away, value + away) if candidate > 0)
-    return next(filter(works, tried), None)
+def _largest_divisor(number: int, most: int) -> int:
+    return max(size for size in range(1, most + 1) if number % size == 0)
 
 
 def _require_engines(topology: Topology) -> None:
@@ -53,47 +46,32 @@ def _require_engines(topology: Topology) -> None:
 def _require_ranks(topology: Topology) -> None:
     together = topology.ring_size * topology.learner_tensor_parallel
     if topology.ranks % together:
-        fitting = nearest(topology.ranks, lambda ranks: ranks % together == 0)
+        fitting = max(together, topology.ranks - topology.ranks % together)
         raise ConfigError(
-            f"{topology.num_nodes} nodes x {topology.gpus_per_node} GPUs are {topology.ranks} ranks and do not divide "
-            f"by openrlhf.ds.ring_attn_size = {topology.ring_size} x openrlhf.ds.tensor_parallel_size = "
-            f"{topology.learner_tensor_parallel}; the nearest that work: {fitting} ranks",
+            f"{topology.num_nodes} nodes x {topology.gpus_per_node} GPUs are {topology.ranks} ranks, which is not "
+            f"divisible by openrlhf.ds.ring_attn_size = {topology.ring_size} x openrlhf.ds.tensor_parallel_size = "
+            f"{topology.learner_tensor_parallel}; set {fitting} ranks",
             key="openrlhf.actor.num_gpus_per_node",
         )
 
 
 def _require_even_samples(config: Config, topology: Topology) -> None:
-    """Ranks with unequal numbers of batches would wait for each other for ever."""
+    """Ranks with unequal numbers of batches would wait for each other forever."""
     _require_even(config, topology, "openrlhf.rollout.micro_batch_size", topology.forward_micro_batch)
     micro_batch = 1 if topology.is_dynamic else topology.micro_batch
     _require_even(config, topology, "openrlhf.train.micro_batch_size", micro_batch)
 
 
 def _require_even(config: Config, topology: Topology, key: str, micro_batch: int) -> None:
-    def is_even(copies: int, size: int, samples: int) -> bool:
-        return samples % (copies * size) == 0
-
-    samples = samples_per_update(config)
-    if is_even(topology.copies, micro_batch, samples):
+    samples, copies = samples_per_update(config), topology.copies
+    if samples % (copies * micro_batch) == 0:
         return
-
-    def with_proposals(count: int) -> bool:
-        selfplay = config.selfplay.model_copy(update={"proposals_per_type": count})
-        changed = config.model_copy(update={"selfplay": selfplay})
-        whole = samples_per_step(changed) % config.learner.updates_per_step == 0
-        return whole and is_even(topology.copies, micro_batch, samples_per_update(changed))
-
-    proposals = nearest(config.selfplay.proposals_per_type, with_proposals)
-    copies = nearest(topology.copies, lambda count: is_even(count, micro_batch, samples))
-    size = nearest(micro_batch, lambda count: is_even(topology.copies, count, samples))
-    ways = [
-        f"selfplay.proposals_per_type = {proposals}" if proposals else "",
-        f"{copies} ranks (openrlhf.actor.num_nodes x num_gpus_per_node)" if copies else "",
-        f"{key} = {size}" if size else "",
-    ]
+    if samples % copies:
+        way = f"{_largest_divisor(samples, copies)} ranks (openrlhf.actor.num_nodes x num_gpus_per_node)"
+    else:
+        way = f"{key} = {_largest_divisor(samples // copies, micro_batch)}"
     raise ConfigError(
-        f"{_counted(config)}: {samples} do not divide by {topology.copies} ranks x {key} = {micro_batch}; the nearest "
-        f"that work: {', or '.join(way for way in ways if way)}",
+        f"{_counted(config)}: {samples} are not divisible by {copies} ranks x {key} = {micro_batch}; set {way}",
         key=key,
     )
 
@@ -120,9 +98,9 @@ def _require_fitting_model(config: Config, topology: Topology, shape: Architectu
         )
     parallel = topology.engine_gpus
     if shape.heads % parallel:
-        fitting = nearest(parallel, lambda gpus: shape.heads % gpus == 0)
+        fitting = _largest_divisor(shape.heads, parallel)
         raise ConfigError(
             f"openrlhf.vllm.tensor_parallel_size = {parallel} does not divide the {shape.heads} attention heads of "
-            f"{config.model.path}; the nearest that does: {fitting}",
+            f"{config.model.path}; set it to {fitting}",
             key="openrlhf.vllm.tensor_parallel_size",
         )

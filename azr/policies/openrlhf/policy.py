@@ -31,7 +31,7 @@ class OpenRLHFPolicy:
     """Implements `azr.policies.base.Policy`.
 
     What is drawn for a prompt depends on the seed, the name of the stream and the prompt's place,
-    as far as vLLM's kernels give the same numbers in other company.
+    if the kernels of vLLM give the same numbers in a different batch.
     """
 
     def __init__(self, trainer: BasePPOTrainer, maker: AZRExperienceMaker) -> None:
@@ -57,7 +57,7 @@ class OpenRLHFPolicy:
             PolicyError: a prompt is empty or leaves no room for a completion, or an engine is lost.
         """
         if sampling.thinking != "free":
-            raise PolicyError("thoughts can be steered by the local policy only: azr eval RUN uses it")
+            raise PolicyError("only the local policy can control thinking: use `azr eval RUN`")
         stream = self._counters.generating(sampling.stream)
         rows = self._tokenize(prompts)
         with _ray_errors("generate"):
@@ -150,12 +150,12 @@ def _layout(trainer: BasePPOTrainer) -> Layout:
 
 @contextmanager
 def _ray_errors(doing: str) -> Generator[None]:
-    """Ray's errors as ours, said once at the border."""
+    """Translate Ray's errors."""
     try:
         yield
     except RayError as error:
         reason = str(error).strip().splitlines()
         raise PolicyError(
             f"OpenRLHF failed to {doing}: {type(error).__name__}: {reason[-1] if reason else ''}. "
-            "Its processes are lost or broken; go on from the last checkpoint with --resume"
+            "Its processes are lost or broken; continue from the last checkpoint with --resume"
         ) from error

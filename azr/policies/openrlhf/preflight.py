@@ -1,25 +1,27 @@
-"""Everything that can be known to go wrong is said before Ray starts, with its numbers and what works instead."""
+"""Refuses a run that cannot work before Ray starts, with the numbers and a setting that works."""
 
 from __future__ import annotations
 
+import ast
+import difflib
 import importlib
-import importlib.util
 import logging
 import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 from azr.config import Config
 from azr.configfile import placed
 from azr.errors import ConfigError, PolicyError
-from azr.policies.openrlhf.flags import flags
+from azr.policies.openrlhf.flags import Value, flags
 from azr.policies.openrlhf.layout import require_layout
 from azr.sizing.architecture import architecture_of
+from azr.sizing.fit import explained, remedy, shortfall
 from azr.sizing.hardware import GIB
 from azr.sizing.memory import longest_sample
-from azr.sizing.remedies import explained, remedies, shortfall
 from azr.sizing.topology import Topology, flatten
 
 logger = logging.getLogger(__name__)
@@ -40,16 +42,56 @@ def check(config: Config, *, source: Path | None = None) -> None:
     """
 
     try:
-        words = flags(config)
+        flags(config)
         topology = require_layout(config)
         require_packages(topology)
-        from azr.policies.openrlhf.arguments import checked
-
-        checked(words, dict(flatten(config.openrlhf)))
+        require_known(dict(flatten(config.openrlhf)), known_flags())
         is_counted_by_ray = config.cluster.address or importlib.import_module("ray").is_initialized()
         require_gpus(config, topology, visible=None if is_counted_by_ray else visible_gpus())
     except ConfigError as error:
         raise (error if source is None else placed(error, source)) from None
+
+
+def known_flags() -> dict[str, bool]:
+    """Every flag of OpenRLHF's command, and whether it is a switch.
+
+    Its parser cannot be imported, so this reads the source. The parser itself checks the values when the command is
+    launched, before Ray starts.
+    """
+    source = find_spec("openrlhf")
+    folder = Path((source.submodule_search_locations or [""])[0] if source else "")
+    found: dict[str, bool] = {}
+    for call in ast.walk(ast.parse((folder / "cli" / "train_ppo_ray.py").read_text(encoding="utf-8"))):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "add_argument":
+            is_switch = any(word.arg == "action" for word in call.keywords)
+            found |= {_flag(argument): is_switch for argument in call.args}
+    return found
+
+
+def _flag(argument: ast.expr) -> str:
+    """`"--ds.zero_stage"` -> ds.zero_stage; in f"--{prefix}.optim" the prefix is the actor's or the critic's."""
+    parts = argument.values if isinstance(argument, ast.JoinedStr) else [argument]
+    words = [str(part.value) if isinstance(part, ast.Constant) else "actor" for part in parts]
+    return "".join(words).removeprefix("--")
+
+
+def require_known(given: Mapping[str, Value], known: Mapping[str, bool]) -> None:
+    """
+    Raises:
+        ConfigError: OpenRLHF has no such flag; with the one whose name is closest.
+    """
+    for flag, value in given.items():
+        key = f"openrlhf.{flag}"
+        if flag not in known:
+            by_last_name = {name.rpartition(".")[2]: name for name in known}
+            close = difflib.get_close_matches(flag, known, n=1) or [
+                by_last_name[name] for name in difflib.get_close_matches(flag.rpartition(".")[2], by_last_name, n=1)
+            ]
+            hint = f"; did you mean `openrlhf.{close[0]}`?" if close else ""
+            raise ConfigError(f"{key}: OpenRLHF {OPENRLHF} has no flag --{flag}{hint}", key=key)
+        if known[flag] != isinstance(value, bool):
+            wants = "a switch, true or false" if known[flag] else "a value, not a switch"
+            raise ConfigError(f"{key} = {value!r}: --{flag} takes {wants}", key=key)
 
 
 def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float] | None) -> None:
@@ -59,7 +101,7 @@ def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float]
     `cluster.gpu_memory_gib` says how large they are.
 
     Raises:
-        ConfigError: with the numbers and the nearest settings that fit.
+        ConfigError: with the numbers and a setting that fits.
     """
     if config.model.device == "cpu":
         return
@@ -71,7 +113,7 @@ def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float]
 
 
 def require_resources(config: Config, topology: Topology, resources: Mapping[str, float]) -> None:
-    """Refuse to wait for ever for GPUs or CPUs that Ray does not have; `resources` are `ray.cluster_resources()`.
+    """Refuse a run that would wait forever for GPUs or CPUs; `resources` are `ray.cluster_resources()`.
 
     Raises:
         ConfigError: with both numbers.
@@ -91,7 +133,7 @@ def _require_enough(config: Config, topology: Topology, kind: Literal["GPU", "CP
     shared = ", the same ones" if topology.is_colocated else ""
     split = f"{topology.ranks} learn, {topology.sampling_gpus} sample{shared}"
     if kind == "CPU":
-        split = f"1 a GPU, 1 for the trainer, {sandboxes:g} for the sandbox of a node"
+        split = f"1 per GPU, 1 for the trainer, {sandboxes:g} for the sandboxes of a node"
     ways = ["set fewer ranks and engines"]
     if not topology.is_colocated:
         ways.append("openrlhf.train.colocate_all = true to share GPUs")
@@ -109,16 +151,16 @@ def require_memory(config: Config, *, gpu_gib: float) -> None:
     """Refuse what does not fit by calculation.
 
     Raises:
-        ConfigError: the table of the fullest phase and the nearest settings that fit.
+        ConfigError: with the table of the fullest phase and a setting that fits.
     """
     shape = architecture_of(config.model.path)
     if shape is None:
-        logger.info("%s has no known shape: its memory was not calculated", config.model.path)
+        logger.info("the size of %s is unknown: its memory was not calculated", config.model.path)
         return
     need = shortfall(config, shape, gpu_gib=gpu_gib)
     if need is None:
         return
-    ways = [str(way) for way in remedies(config, shape, gpu_gib=gpu_gib)]
+    way = remedy(config, shape, gpu_gib=gpu_gib)
     lines = [f"  {size:8.1f} GiB  {name}" for name, size in explained(need, gpu_gib=gpu_gib).items()]
     cause = (
         f"a GPU that is {need.place} needs more than it has"
@@ -127,7 +169,7 @@ def require_memory(config: Config, *, gpu_gib: float) -> None:
     )
     raise ConfigError(
         "\n".join([f"too little GPU memory by calculation: {cause}", *lines])
-        + f"\nthe nearest that fits: {'; or '.join(ways) or 'a smaller model'}. `azr plan` shows the whole table",
+        + f"\nit fits with {way or 'more GPUs or a smaller model'}. `azr plan` shows the whole table",
         key="openrlhf.vllm.gpu_memory_utilization" if "engine" in need.place else "openrlhf.actor.num_gpus_per_node",
     )
 
@@ -159,7 +201,7 @@ def require_packages(topology: Topology | None = None) -> None:
             f"pip install 'azr[openrlhf]' (or openrlhf=={OPENRLHF}); docs/scaling.md has the rest"
         )
     rings = ("ring_flash_attn",) if topology and topology.ring_size > 1 else ()
-    missing = [name for name in (*NEEDED, *rings) if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*NEEDED, *rings) if find_spec(name) is None]
     if missing:
         raise PolicyError(
             f"openrlhf {OPENRLHF} is installed without {', '.join(missing)}, which it needs: on a CUDA machine, "

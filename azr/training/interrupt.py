@@ -1,0 +1,35 @@
+"""The first Ctrl-C stops a run after its step, the second one aborts it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+
+
+@contextmanager
+def interruptible(stop: Callable[[], object], abort: Callable[[], object]) -> Generator[None]:
+    """Call `stop` at the first Ctrl-C or SIGTERM and `abort` at every later one. For the main thread."""
+    errors = Console(file=sys.stderr)  # now: OpenRLHF's output is redirected later
+    num_signals = 0
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        nonlocal num_signals
+        num_signals += 1
+        if num_signals > 1:
+            abort()
+            return
+        stop()
+        errors.print("stopping after this step, with a checkpoint; press Ctrl-C again to abort at once")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
