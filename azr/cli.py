@@ -14,7 +14,7 @@ import typer
 from azr.commands import audit, image, installed, nano
 from azr.commands.eval import evaluate
 from azr.commands.execute import execute
-from azr.commands.options import AsJson, Backend, ConfigFile, Overrides
+from azr.commands.options import AsJson, Backend, ConfigFile, Overrides, Runtime
 from azr.commands.train import train
 from azr.commands.validate import validate
 from azr.commands.verify import verify
@@ -65,12 +65,9 @@ def plan(
     raise typer.Exit(run_plan(path, gpu=gpu, completion=completion, overrides=overrides, as_json=as_json))
 
 
-Runtime = Annotated[str, typer.Option(help="Docker runtime, e.g. runsc for gVisor; default: the engine's own.")]
-
-
 @app.command()
 def doctor(
-    backend: Backend = "docker",
+    backend: Backend = "",
     runtime: Runtime = "",
     shows_all: Annotated[
         bool, typer.Option("--all", help="Examine every isolation that can be started on this host, side by side.")
@@ -113,7 +110,7 @@ def bench() -> None:
 
 @bench_app.command("sandbox")
 def bench_sandbox(
-    backend: Backend = "docker",
+    backend: Backend = "",
     runtime: Runtime = "",
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer repeats: takes under a minute; do not quote the figures.")

@@ -25,6 +25,7 @@ from azr.bench.load import Latency, Spread
 from azr.bench.programs import ProgramRow, read_rows, small_jobs
 from azr.bench.step import StepFigures, play
 from azr.build import make_executor, make_types
+from azr.commands.options import isolation
 from azr.config import Config, SandboxConfig
 from azr.errors import InputError
 from sandbox.types import Executor, Isolation, Job
@@ -95,7 +96,7 @@ def run_bench(
     Raises:
         InputError: a file of programs cannot be read, or none of its programs can be measured.
     """
-    config = configfile.defaults([f'sandbox.backend="{backend}"', f'sandbox.runtime="{runtime}"', *overrides])
+    config = configfile.defaults([*isolation(backend, runtime), *overrides])
     report = asyncio.run(measure(config, read_rows(files), QUICK if is_quick else FULL))
     if output is not None:
         _write(report, output)

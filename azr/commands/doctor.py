@@ -16,6 +16,7 @@ from rich.text import Text
 
 from azr import configfile
 from azr.build import make_executor
+from azr.commands.options import isolation
 from azr.config import SandboxConfig
 from azr.errors import AzrError
 from azr.runs.printable import printable
@@ -70,7 +71,7 @@ def run_doctor(
     make: Make = make_executor,
 ) -> int:
     """Examine one isolation or all; returns 0, or 1 if a required check failed, or 2 if none could be started."""
-    wanted = ALL if shows_all else ((backend, runtime),)
+    wanted = ALL if shows_all else ((backend or SandboxConfig().backend, runtime),)
     examinations = [_examine(each, of, overrides, make) for each, of in wanted]
     if as_json:
         print(json.dumps(as_plain(examinations), indent=2))
@@ -88,9 +89,8 @@ def exit_code(examinations: Sequence[Examination]) -> int:
 
 
 def _examine(backend: str, runtime: str, overrides: Sequence[str], make: Make) -> Examination:
-    named = [f'sandbox.backend="{backend}"', *([f'sandbox.runtime="{runtime}"'] if runtime else [])]
     try:
-        config = configfile.defaults([*named, *overrides])
+        config = configfile.defaults([*isolation(backend, runtime), *overrides])
         return asyncio.run(_examine_started(config.sandbox, make))
     except (AzrError, SandboxError) as error:
         return NotStarted(backend, runtime, str(error))

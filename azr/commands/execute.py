@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation
 from azr.tasks.rows import Row, text_field, texts_field
 from sandbox.types import Execution, Executor, Job, Limits
 
@@ -16,7 +16,7 @@ from sandbox.types import Execution, Executor, Job, Limits
 def execute(
     source: Input = STDIO,
     target: Output = STDIO,
-    backend: Backend = "docker",
+    backend: Backend = "",
     screen: Annotated[
         bool, typer.Option("--screen/--no-screen", help="Refuse programs that use forbidden modules, before running.")
     ] = True,
@@ -38,7 +38,7 @@ def execute(
     from azr import configfile
     from azr.commands import jsonlines
 
-    config = configfile.defaults([f'sandbox.backend="{backend}"', *overrides])
+    config = configfile.defaults([*isolation(backend), *overrides])
     forbidden = config.tasks.forbidden_modules if (screen if policy is None else policy) else ()
 
     def make_work(executor: Executor) -> Exec:

@@ -19,10 +19,21 @@ Overrides = Annotated[
 ]
 Input = Annotated[Path, typer.Option("--input", help="File of JSON lines; - is standard input.")]
 Output = Annotated[Path, typer.Option("--output", help="File to write, one line per input line; - is standard output.")]
-Backend = Annotated[str, typer.Option(help="Isolation to run programs in: docker or jail.")]
+Backend = Annotated[
+    str, typer.Option(metavar="docker|jail", help="Isolation to run programs in. Default: docker.", show_default=False)
+]
+Runtime = Annotated[
+    str, typer.Option(help="Docker runtime, e.g. runsc for gVisor. Default: the engine's own.", show_default=False)
+]
 Audit = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Append every execution to this audit log; azr audit reads it."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 STDIO = Path("-")
+
+
+def isolation(backend: str, runtime: str = "") -> list[str]:
+    """The config overrides for the two options; an option that was not given overrides nothing."""
+    named = {"backend": backend, "runtime": runtime}
+    return [f'sandbox.{key}="{value}"' for key, value in named.items() if value]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation
 from azr.errors import Malformed, Rejected
 from azr.tasks.rows import BadRow, Row, inputs_field, text_field
 from sandbox.audit.log import labelled
@@ -25,7 +25,7 @@ PUBLIC_REASONS = frozenset([*map(str, Status), "nondeterministic"])
 def validate(
     source: Input = STDIO,
     target: Output = STDIO,
-    backend: Backend = "docker",
+    backend: Backend = "",
     audit: Audit = None,
     overrides: Overrides = [],
 ) -> None:
@@ -44,7 +44,7 @@ def validate(
     from azr.build import make_types
     from azr.commands import jsonlines
 
-    config = configfile.defaults([f'sandbox.backend="{backend}"', *overrides])
+    config = configfile.defaults([*isolation(backend), *overrides])
 
     def make_work(executor: Executor) -> Validate:
         return Validate(executor, make_types(config))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation
 from azr.commands.validate import require_known_type
 from azr.errors import Malformed
 from azr.tasks.rows import Row, read_task, text_field
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def verify(
     source: Input = STDIO,
     target: Output = STDIO,
-    backend: Backend = "docker",
+    backend: Backend = "",
     audit: Audit = None,
     overrides: Overrides = [],
 ) -> None:
@@ -44,7 +44,7 @@ def verify(
     from azr.build import make_types
     from azr.commands import jsonlines
 
-    config = configfile.defaults([f'sandbox.backend="{backend}"', *overrides])
+    config = configfile.defaults([*isolation(backend), *overrides])
 
     def make_work(executor: Executor) -> Verify:
         return Verify(executor, make_types(config))

@@ -96,7 +96,7 @@ def plan(
     return Step(stages, samples, tokens, tuple(times), tail_s)
 
 
-class Sampler(NamedTuple):
+class SamplerShape(NamedTuple):
     """The engines that decode."""
 
     engines: int
@@ -110,20 +110,20 @@ class Sampler(NamedTuple):
 
 def _sampler(
     config: Config, shape: Architecture, topology: Topology | None, gpu: Gpu, *, assumed: Assumptions
-) -> Sampler:
+) -> SamplerShape:
     [*_, need] = needs(config, shape, topology, gpu_gib=gpu.memory_gib, assumed=assumed)
     mean = assumed.completion + assumed.solver_prompt
     fitting = max(1, need.cache_tokens // mean)
     if topology is not None:
         most = min(assumed.engine_sequences, fitting)
-        return Sampler(topology.engines, topology.engine_gpus, most, assumed.engine_pass_s)
+        return SamplerShape(topology.engines, topology.engine_gpus, most, assumed.engine_pass_s)
     if config.policy.rollouts == "vllm":
         most = min(config.vllm.max_sequences, fitting)
-        return Sampler(1, config.vllm.tensor_parallel, most, assumed.engine_pass_s)
-    return Sampler(1, 1, config.sampling.batch_size, assumed.eager_pass_s)
+        return SamplerShape(1, config.vllm.tensor_parallel, most, assumed.engine_pass_s)
+    return SamplerShape(1, 1, config.sampling.batch_size, assumed.eager_pass_s)
 
 
-def _generation(load: Load, shape: Architecture, sampler: Sampler, gpu: Gpu, *, assumed: Assumptions) -> Time:
+def _generation(load: Load, shape: Architecture, sampler: SamplerShape, gpu: Gpu, *, assumed: Assumptions) -> Time:
     if not load.completions:
         return Time(load.name, 0.0, "nothing to sample")
     at_once = min(sampler.sequences, max(1.0, load.completions / sampler.engines))
@@ -137,7 +137,7 @@ def _generation(load: Load, shape: Architecture, sampler: Sampler, gpu: Gpu, *, 
 
 
 def _pass_s(
-    sequences: float, context: float, shape: Architecture, sampler: Sampler, gpu: Gpu, *, assumed: Assumptions
+    sequences: float, context: float, shape: Architecture, sampler: SamplerShape, gpu: Gpu, *, assumed: Assumptions
 ) -> float:
     """One token for every sequence: weights and caches are read once."""
     weights = 2 * shape.computing_parameters / sampler.gpus

@@ -238,7 +238,7 @@ async def test_every_verdict_is_on_record_once_whatever_ran_twice(tmp_path: Path
         async with cluster(FakeWorker("a", 1, 2, 99), FakeWorker("b", 3)) as executor:
             await Audited(executor, log, Label("solve")).run([job(n) for n in range(40)])
         log.anchor(1)
-    assert verify(tmp_path / "run.db", tmp_path / "anchors.jsonl").findings == ()
+    assert verify(tmp_path / "run.db", tmp_path / "anchors.jsonl").damage == ()
     with closing(AuditReader.open(tmp_path / "run.db")) as reader:
         assert len(list(reader.records("kind = 'execution'"))) == 40
 

@@ -60,4 +60,4 @@ def test_tasks_of_other_types_only_are_refused(tmp_path: Path) -> None:
     tasks.write_text('{"id": 1, "task_type": "riddle", "program": "def f(x): return x", "input": "1", "output": "1"}\n')
     shown = azr("eval", "nano", "--tasks", str(tasks))
     assert shown.returncode != 0
-    assert "played" in shown.stderr
+    assert "has a type that is in tasks.types" in shown.stderr

@@ -51,7 +51,7 @@ async def test_the_base_proposes_mostly_valid_and_different_tasks() -> None:
     async with make_executor(CONFIG.sandbox) as executor:
         for task_type in make_types(CONFIG).values():
             shown = [references[at : at + task_type.num_references(2)] for at in range(60)]
-            replies = await generate([task_type.propose_prompt(each) for each in shown], 1)
+            replies = await generate([task_type.propose_prompt(each) for each in shown], 1, task_type.name)
             texts = [group[0].text for group in replies]
             fair = await asyncio.gather(*map(partial(proposed, task_type, executor), texts, shown))
             tasks = {task.task_id for task in fair if task is not None}

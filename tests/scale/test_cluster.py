@@ -112,7 +112,7 @@ async def test_lost_workers_and_nodes_cost_no_verdict_and_the_log_has_each_once(
             await restarted(cluster)
             assert_right(await recorded.run(jobs(12)))
             log.anchor(1)
-    assert verify(tmp_path / "run.db", tmp_path / "anchors.jsonl").findings == ()
+    assert verify(tmp_path / "run.db", tmp_path / "anchors.jsonl").damage == ()
     with closing(AuditReader.open(tmp_path / "run.db")) as reader:
         assert len(list(reader.records("kind = 'execution'"))) == 12 + 60 + 60 + 12
 
