@@ -99,7 +99,7 @@ def test_an_engine_that_is_restarted_in_the_middle_of_a_batch_loses_no_job(
         await asyncio.to_thread(engine.begin)
 
     assert values(disturbed(restart)) == EXPECTED
-    assert_removed(owner(), within_s=30)
+    assert_removed(containers_of, owner(), within_s=30)
 
 
 def test_an_engine_that_stays_away_is_reported_and_the_next_start_works(
@@ -271,17 +271,22 @@ class Trainer:
         self.process.communicate()
 
 
-def belongings(label: str) -> list[str]:
-    """Containers and control groups of an owner."""
+def containers_of(label: str) -> list[str]:
+    """The owner's containers on the engine that DOCKER_HOST names."""
     with closing(connect()) as client:
         labelled = client.containers.list(all=True, filters={"label": f"{OWNER_LABEL}={label}"}, ignore_removed=True)
-    return [str(container.id) for container in labelled] + [str(path) for path in groups_of(label)]
+    return [str(container.id) for container in labelled]
 
 
-def assert_removed(label: str, *, within_s: float) -> None:
-    """Fail if the owner still has containers or control groups after that time."""
+def belongings(label: str) -> list[str]:
+    """Containers and control groups of an owner."""
+    return containers_of(label) + [str(path) for path in groups_of(label)]
+
+
+def assert_removed(find: Callable[[str], list[str]], label: str, *, within_s: float) -> None:
+    """Fail if something of the owner is still found after that time."""
     deadline = time.monotonic() + within_s
-    while left := belongings(label):
+    while left := find(label):
         assert time.monotonic() < deadline, f"left behind: {left}"
         time.sleep(0.1)
 

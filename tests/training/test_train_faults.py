@@ -98,7 +98,7 @@ def test_a_run_whose_disk_is_full_says_so_and_continues_once_there_is_room(small
 
     code, said = disturbed(small_disk / "run", fill)
     assert code == 1
-    assert "the disk is full. Free some space, then go on with --resume" in said
+    assert "the disk is full. Free some space, then continue with --resume" in said
     assert "Traceback" not in said
     filler.unlink()
     assert_continues(small_disk / "run")
