@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 from azr.config import ClusterConfig
-from sandbox.doctor.examine import require_isolation
 from sandbox.types import Execution, Executor, Isolation, Job, SandboxError
 
 logger = logging.getLogger(__name__)
@@ -244,6 +243,8 @@ class SandboxWorker:
 
     async def start(self) -> Isolation:
         """Start the sandbox and require its isolation; the second call only returns it."""
+        from sandbox.doctor.examine import require_isolation  # needs Unix; this module is imported everywhere
+
         async with self._starting:
             if not self._is_started:
                 await self._executor.__aenter__()

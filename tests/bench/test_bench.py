@@ -172,7 +172,7 @@ def test_a_tiny_benchmark_measures_everything(report: BenchReport) -> None:
     assert all(figure.measured.median > 0 for figure in report.figures)
     assert {
         f"verdicts / {FORK_ONE}", ONE_CORE, ALL_CORES, FORK_ONE, "latency p50, one in flight",
-        "latency p99, one in flight a core", "cold start to the first verdict", "supervisor's memory, RSS",
+        "latency p99, one in flight per core", "cold start to the first verdict", "supervisor's memory, RSS",
         "paper-size step",
     } <= figures.keys()  # fmt: skip
     assert 5 < figures["supervisor's memory, RSS"].measured.median < 100
