@@ -54,7 +54,7 @@ def test_imports_are_placed_before_the_program(tmp_path: Path) -> None:
 def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"snippet": "def f(x): return x", "input": "1"}}\n{line}\n')
-    with pytest.raises(InputError, match=r"rows.jsonl:2: expected snippet"):
+    with pytest.raises(InputError, match=r"rows.jsonl:2 is not a program: "):
         read_rows([file])
 
 
