@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Sequence
 from functools import partial
 
@@ -17,7 +18,7 @@ from azr.tasks.base import Rules, TaskType
 from azr.tasks.registry import make_task_types
 from azr.types import Completion, Generate, Task
 from sandbox import DockerExecutor, JailExecutor
-from sandbox.types import Executor
+from sandbox.types import Executor, SandboxError
 
 
 def make_rules(tasks: TasksConfig, sandbox: SandboxConfig) -> Rules:
@@ -48,16 +49,27 @@ def make_types(config: Config) -> dict[str, TaskType]:
     return make_task_types(config.tasks.types, make_rules(config.tasks, config.sandbox))
 
 
+def num_workers(sandbox: SandboxConfig) -> int:
+    """Containers or jails per hash seed."""
+    return sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+
+
 def make_executor(sandbox: SandboxConfig) -> Executor:
-    """An executor that is not started yet; `async with` starts it."""
-    workers = sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
+    """An executor that is not started yet; `async with` starts it.
+
+    Raises:
+        SandboxError: this is Windows.
+    """
+    if sys.platform == "win32":
+        raise SandboxError("programs cannot be run on Windows")
+    workers = num_workers(sandbox)
     if sandbox.backend == "jail":
         return JailExecutor(workers=workers, control_group=sandbox.jail_cgroup)
     return DockerExecutor(sandbox.image, workers=workers, runtime=sandbox.runtime or None)
 
 
 def run_executor(config: Config) -> Executor:
-    """Where a run's programs run: in containers or jails of this machine, or of every node of the cluster."""
+    """The executor of a run: containers or jails on this machine, or on every node of the cluster."""
     cluster = config.cluster
     if config.policy.kind != "openrlhf" or not cluster.sandboxes_per_node:
         return make_executor(config.sandbox)

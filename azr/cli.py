@@ -15,13 +15,11 @@ from azr.commands import audit, image, installed, nano
 from azr.commands.eval import evaluate
 from azr.commands.execute import execute
 from azr.commands.options import AsJson, Backend, ConfigFile, Overrides, Runtime
-from azr.commands.train import train
+from azr.commands.train import INTERRUPTED, train
 from azr.commands.validate import validate
 from azr.commands.verify import verify
 from azr.errors import AzrError
 from sandbox.types import SandboxError
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="azr",

@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self, cast
 
 from azr.config import ClusterConfig
-from sandbox.doctor.examine import require_isolation
 from sandbox.types import Execution, Executor, Isolation, Job, SandboxError
 
 logger = logging.getLogger(__name__)
@@ -53,19 +52,19 @@ class WorkersDiffer(SandboxError):
 
 
 class Worker(Protocol):
-    """A sandbox on some node. Every call may raise WorkerLost, and SandboxError if the sandbox itself failed."""
+    """A sandbox on a node. Every call except `close` may raise WorkerLost, or SandboxError if the sandbox failed."""
 
     name: str
 
-    async def start(self) -> Isolation: ...  # once it is proven; waits for a restart
+    async def start(self) -> Isolation: ...  # returns once the isolation is proven; waits for a restart
 
     async def run(self, jobs: Sequence[Job]) -> list[Execution]: ...
 
-    async def ping(self) -> None: ...  # soon, however busy the sandbox is
+    async def ping(self) -> None: ...  # answers soon, even if the sandbox is busy
 
-    async def restart(self) -> None: ...  # kills the process, `start` waits for the next one
+    async def restart(self) -> None: ...  # kills the process; `start` waits for the new one
 
-    async def close(self) -> None: ...  # does not raise if the worker is gone already
+    async def close(self) -> None: ...  # does not raise, even if the worker is already gone
 
 
 class _Pending(NamedTuple):
@@ -74,7 +73,7 @@ class _Pending(NamedTuple):
 
 
 class ClusterExecutor:
-    """Implements `sandbox.types.Executor`: each job goes to the worker that has the fewest."""
+    """Implements `sandbox.types.Executor`: each job goes to the worker that has the fewest jobs."""
 
     def __init__(
         self, make_workers: Callable[[], Sequence[Worker]], *, jobs_in_flight: int, silence_s: float = SILENCE_S
@@ -84,7 +83,7 @@ class ClusterExecutor:
         self._jobs_in_flight = jobs_in_flight
         self._silence_s = silence_s
         self._num_jobs: dict[Worker, int] = {}
-        """Of every worker that takes jobs."""
+        """The jobs in flight of every worker that takes jobs."""
         self._restarting: set[Worker] = set()
         self._waiting: deque[_Pending] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -154,7 +153,7 @@ class ClusterExecutor:
         self._num_jobs[worker] = 0
 
     def _deal(self) -> None:
-        """Send waiting jobs to workers that may have more; fail them if no worker is left."""
+        """Send waiting jobs to workers with free capacity; fail the jobs if no worker is left."""
         while self._waiting and not self._num_jobs and not self._restarting:
             if not (done := self._waiting.popleft().done).done():
                 done.set_exception(NoWorkerLeft(NO_WORKER_LEFT.format(self._last_error)))
@@ -204,7 +203,7 @@ class ClusterExecutor:
             call.cancel()
 
     def _lose(self, worker: Worker, error: SandboxError) -> None:
-        """Give the worker no more jobs until it has restarted. All its calls fail, the first one calls this."""
+        """Stop sending jobs to the worker until it has restarted. All its calls fail; only the first counts."""
         if worker not in self._num_jobs:
             return
         logger.warning("lost a sandbox worker, its jobs run again on another one: %s", error)
@@ -244,6 +243,8 @@ class SandboxWorker:
 
     async def start(self) -> Isolation:
         """Start the sandbox and require its isolation; the second call only returns it."""
+        from sandbox.doctor.examine import require_isolation  # needs Unix, unlike the rest of this module
+
         async with self._starting:
             if not self._is_started:
                 await self._executor.__aenter__()

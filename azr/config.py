@@ -220,7 +220,7 @@ class ClusterConfig(Section):
     cpus_per_sandbox: Annotated[float, Field(gt=0)] = 1.0
     """CPUs that Ray sets aside for one worker."""
     jobs_in_flight: Positive = 64
-    """Jobs that one worker is given before it has answered; the rest wait here."""
+    """Jobs that one worker has at a time; the rest wait in the trainer."""
 
 
 class EvaluationConfig(Section):

@@ -23,7 +23,7 @@ from sandbox.audit.records import Body
 _PREVIEW_CHARS = 60
 _LEAST_CHARS = 8
 _SHOWN_CHARS = 20_000
-"""Of each line of a program or value."""
+"""Characters shown of each line of a program or value."""
 
 
 @dataclass(frozen=True, slots=True)

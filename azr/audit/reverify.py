@@ -222,8 +222,8 @@ def _steps(store: RunStore) -> Iterator[tuple[int, list[Row]]]:
 
 def _references(store: RunStore, step: int) -> dict[str, list[str]]:
     found: dict[str, list[str]] = defaultdict(list)
-    query = "SELECT rollout_id, task_id FROM lineage JOIN rollouts USING (rollout_id) WHERE step = ?"
-    for row in store.rows(query.replace("task_id FROM", "lineage.task_id FROM"), step):
+    query = "SELECT rollout_id, lineage.task_id AS task_id FROM lineage JOIN rollouts USING (rollout_id) WHERE step = ?"
+    for row in store.rows(query, step):
         found[str(row["rollout_id"])].append(str(row["task_id"]))
     return found
 

@@ -18,7 +18,7 @@ from rich.text import Text
 from azr import configfile
 from azr.build import make_executor, make_rules
 from azr.commands.attack_texts import run_texts
-from azr.commands.options import isolation
+from azr.commands.options import isolation_overrides
 from azr.config import PAPER_FORBIDDEN, Config
 from azr.runs.printable import printable
 from sandbox.doctor.attacks import CASES, FAMILIES, AttackOutcome, AttackResult, Case
@@ -46,7 +46,7 @@ def run_attacks(*, backend: str, runtime: str, overrides: Sequence[str], as_json
         SandboxError: the isolation could not be started, or failed.
         ConfigError: the backend or an override is unknown.
     """
-    named = [*isolation(backend, runtime), "sandbox.workers=1"]
+    named = [*isolation_overrides(backend, runtime), "sandbox.workers=1"]
     columns = asyncio.run(_columns(configfile.defaults([*named, *overrides])))
     if as_json:
         print(json.dumps(as_plain(columns), indent=2))

@@ -166,7 +166,7 @@ def reverify(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> N
 
     folder = RunDirectory.open(run)
     game = _game(folder.config())
-    with _reading(run) as reader, closing(RunStore.open(folder.database)) as store:
+    with _reading(run) as reader, closing(RunStore.read(folder.database)) as store:
         found = asyncio.run(reverify_run(store, reader, game))
     if found.mismatches:
         console.print(_mismatch_table(found))

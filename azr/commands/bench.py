@@ -24,9 +24,9 @@ from azr.bench import load
 from azr.bench.load import Latency, Spread
 from azr.bench.programs import ProgramRow, read_rows, small_jobs
 from azr.bench.step import StepFigures, play
-from azr.build import make_executor, make_types
-from azr.commands.options import isolation
-from azr.config import Config, SandboxConfig
+from azr.build import make_executor, make_types, num_workers
+from azr.commands.options import isolation_overrides
+from azr.config import Config
 from azr.errors import InputError
 from sandbox.types import Executor, Isolation, Job
 
@@ -34,7 +34,7 @@ SCHEMA = 2
 CLOCK = "a verdict's clock stops when its value is decoded on the host and its process is reaped in the guest"
 JSON_FILE, PICTURE_FILE = "bench.json", "bench.png"
 ONE_CORE, ALL_CORES, FORK_ONE, FORK_ALL = "one core", "all cores", "bare fork, one core", "bare fork, all cores"
-ALONE, LOADED = "one in flight", "one in flight a core"
+ALONE, LOADED = "one in flight", "one in flight per core"
 WIDE = 140
 """Width of the table when it is written to a file or a pipe."""
 console = Console(width=None if sys.stdout.isatty() else WIDE)
@@ -96,7 +96,7 @@ def run_bench(
     Raises:
         InputError: a file of programs cannot be read, or none of its programs can be measured.
     """
-    config = configfile.defaults([*isolation(backend, runtime), *overrides])
+    config = configfile.defaults([*isolation_overrides(backend, runtime), *overrides])
     report = asyncio.run(measure(config, read_rows(files), QUICK if is_quick else FULL))
     if output is not None:
         _write(report, output)
@@ -117,7 +117,7 @@ async def measure(config: Config, rows: Sequence[ProgramRow], plan: BenchPlan) -
         jobs = await small_jobs(one, rows)
         if not jobs:
             raise InputError("none of the programs returns a value within 50 ms, so there is nothing to measure with")
-        rates = await _rates(one, all_, jobs, plan, _workers(config.sandbox))
+        rates = await _rates(one, all_, jobs, plan, num_workers(config.sandbox))
         _say("latency")
         measured = load.cycled(jobs, plan.latency_runs)
         latencies = {
@@ -139,7 +139,7 @@ async def measure(config: Config, rows: Sequence[ProgramRow], plan: BenchPlan) -
         is_quick=plan is not FULL,
         machine=machine,
         isolation=isolation,
-        workers=_workers(config.sandbox),
+        workers=num_workers(config.sandbox),
         programs=f"{len(jobs)} of {len(rows)} programs return a value within 50 ms and are measured",
         figures=figures,
         latencies=latencies,
@@ -284,10 +284,6 @@ def _notes(machine: dict[str, Any]) -> tuple[str, ...]:
     is_busy = machine["load_1min"] > machine["cores"] / 2
     busy = f"the machine was busy at the start (load {machine['load_1min']:.1f}), so the figures are too low"
     return (busy,) if is_busy else ()
-
-
-def _workers(sandbox: SandboxConfig) -> int:
-    return sandbox.workers or max(1, (os.cpu_count() or 1) // 2)
 
 
 def _number(value: float) -> str:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from azr import configfile
 from azr.build import make_executor
-from azr.commands.options import isolation
+from azr.commands.options import isolation_overrides
 from azr.config import SandboxConfig
 from azr.errors import AzrError
 from azr.runs.printable import printable
@@ -72,7 +72,7 @@ def run_doctor(
 ) -> int:
     """Examine one isolation or all; returns 0, or 1 if a required check failed, or 2 if none could be started."""
     wanted = ALL if shows_all else ((backend or SandboxConfig().backend, runtime),)
-    examinations = [_examine(each, of, overrides, make) for each, of in wanted]
+    examinations = [_examine(*names, overrides, make) for names in wanted]
     if as_json:
         print(json.dumps(as_plain(examinations), indent=2))
     else:
@@ -90,7 +90,7 @@ def exit_code(examinations: Sequence[Examination]) -> int:
 
 def _examine(backend: str, runtime: str, overrides: Sequence[str], make: Make) -> Examination:
     try:
-        config = configfile.defaults([*isolation(backend, runtime), *overrides])
+        config = configfile.defaults([*isolation_overrides(backend, runtime), *overrides])
         return asyncio.run(_examine_started(config.sandbox, make))
     except (AzrError, SandboxError) as error:
         return NotStarted(backend, runtime, str(error))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation_overrides
 from azr.tasks.rows import Row, text_field, texts_field
 from sandbox.types import Execution, Executor, Job, Limits
 
@@ -38,7 +38,7 @@ def execute(
     from azr import configfile
     from azr.commands import jsonlines
 
-    config = configfile.defaults([*isolation(backend), *overrides])
+    config = configfile.defaults([*isolation_overrides(backend), *overrides])
     forbidden = config.tasks.forbidden_modules if (screen if policy is None else policy) else ()
 
     def make_work(executor: Executor) -> Exec:

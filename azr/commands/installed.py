@@ -17,8 +17,8 @@ EXTRAS = {
 """The packages that each extra of this distribution brings."""
 
 ELSEWHERE = (
-    "Running programs is supported on Linux only. On this system use the commands that run none (plan, and audit list, "
-    "show, verify, reverify and export); run the others on Linux, in a Linux virtual machine, or on Windows in WSL 2."
+    "azr runs programs on Linux only. On this system you can use azr plan and azr audit list, show, verify, reverify "
+    "and export. Use the other commands on Linux, in a Linux virtual machine, or on Windows in WSL 2."
 )
 
 
@@ -51,5 +51,5 @@ def missing(package: str) -> str:
 
 
 def platform_hint() -> str:
-    """What works on this system, where it is not Linux; empty on Linux."""
+    """Which commands work on this system; empty on Linux, where all do."""
     return "" if sys.platform == "linux" else ELSEWHERE

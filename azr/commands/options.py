@@ -33,7 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 STDIO = Path("-")
 
 
-def isolation(backend: str, runtime: str = "") -> list[str]:
-    """The config overrides for the two options; an option that was not given overrides nothing."""
+def isolation_overrides(backend: str, runtime: str = "") -> list[str]:
+    """Config overrides for --backend and --runtime; none for an option that was not given."""
     named = {"backend": backend, "runtime": runtime}
     return [f'sandbox.{key}="{value}"' for key, value in named.items() if value]

@@ -66,7 +66,7 @@ def run_training(config_path: Path, run_dir: Path | None, *, overrides: Sequence
         RunDirectory.require_new(folder)
     if config.policy.kind == "openrlhf":
         check(config, source=config_path)
-        done = train_distributed(config, folder, resume=resume, console=console)
+        done = train_distributed(config, folder, resume=resume, console=console, source=config_path)
     else:
         require("torch")
         done = asyncio.run(_train(config, folder, resume=resume, console=console))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation_overrides
 from azr.errors import Malformed, Rejected
 from azr.tasks.rows import BadRow, Row, inputs_field, text_field
 from sandbox.audit.log import labelled
@@ -44,7 +44,7 @@ def validate(
     from azr.build import make_types
     from azr.commands import jsonlines
 
-    config = configfile.defaults([*isolation(backend), *overrides])
+    config = configfile.defaults([*isolation_overrides(backend), *overrides])
 
     def make_work(executor: Executor) -> Validate:
         return Validate(executor, make_types(config))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation
+from azr.commands.options import STDIO, Audit, Backend, Input, Output, Overrides, isolation_overrides
 from azr.commands.validate import require_known_type
 from azr.errors import Malformed
 from azr.tasks.rows import Row, read_task, text_field
@@ -44,7 +44,7 @@ def verify(
     from azr.build import make_types
     from azr.commands import jsonlines
 
-    config = configfile.defaults([*isolation(backend), *overrides])
+    config = configfile.defaults([*isolation_overrides(backend), *overrides])
 
     def make_work(executor: Executor) -> Verify:
         return Verify(executor, make_types(config))

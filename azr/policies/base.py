@@ -23,7 +23,7 @@ class Sampling:
     num_samples: int = 1
     """Completions per prompt."""
     thinking: Thinking = "free"
-    """For evaluation: `off` closes the thought at once, `forced` does not let the first token close it."""
+    """For evaluation: with `off` the thought is closed at once, with `forced` the first token cannot close it."""
     stream: str = ""
     """Names the random stream: what is drawn depends on the seed and on this name, not on other calls."""
 

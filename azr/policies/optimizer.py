@@ -41,7 +41,7 @@ class MasterAdamW:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step: it rises linearly over the first `warmup_steps`, then stays constant."""
+        """Learning rate of the next step: it rises linearly over the first `warmup_steps`, then stays constant."""
         warm = min(1.0, (self.num_steps + 1) / max(1, self._config.warmup_steps))
         return self._config.learning_rate * warm
 

@@ -1,4 +1,4 @@
-"""Random streams that depend only on a seed and a name, and borrow torch's global state for the length of a `with`."""
+"""Random streams that depend only on a seed and a name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Stream(NamedTuple):
     purpose: str
 
     def borrowed(self) -> AbstractContextManager[torch.Generator]:
-        """Torch's global random state for the length of a `with`."""
+        """Use the stream as torch's global random state inside a `with` block."""
         return random_stream(self.seed, self.purpose)
 
     def seed_of(self, place: int) -> int:
@@ -26,7 +26,7 @@ class Stream(NamedTuple):
 
 
 class Counters(NamedTuple):
-    """What a policy's random streams are derived from, beside their names."""
+    """What a policy's random streams depend on besides their names."""
 
     seed: int
     update_calls: int

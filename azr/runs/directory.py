@@ -7,9 +7,10 @@
     ├── metrics.jsonl     one line per step
     ├── run.db            tasks, rollouts and the audit log of all executions (SQLite)
     ├── anchors.jsonl     the last record of the audit log after each step; copy it elsewhere
-    ├── audit/            logs of a cluster's sandbox workers, a folder each
     ├── checkpoints/      step-000010/ ...
-    ├── log.txt
+    ├── model/            the trained model, as `transformers` loads it; written at the end
+    ├── log.txt           with OpenRLHF also openrlhf.log
+    ├── learning_curve.png
     └── lock              held while a trainer runs
 """
 

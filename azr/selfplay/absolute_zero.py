@@ -1,4 +1,4 @@
-"""One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this first; it only goes down the page.
+"""One step of Absolute Zero self-play: Algorithm 1 of arXiv 2505.03335. Read this first, from top to bottom.
 
 The stages are propose, validate, attempt, solve and verify. With `selfplay.overlap`, tasks are attempted while others
 are still being proposed. The training loop updates the policy: this package knows tasks and rewards, not gradients.

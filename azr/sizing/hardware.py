@@ -1,4 +1,4 @@
-"""Assumptions about machines. Peaks are the makers' data sheets; shares of them are our assumptions, by name."""
+"""Assumptions about machines. Peaks are from data sheets; the shares of them that a run reaches are assumptions."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ class Gpu:
     """A kind of GPU and how it is wired."""
 
     memory_gib: float
-    """What a program can have of it."""
+    """Memory that a program can use."""
     tflops: float
     """Dense bfloat16 peak."""
     bandwidth_gb_s: float
-    """Of its memory."""
+    """Bandwidth of its memory."""
     link_gb_s: float
     """To another GPU of the node, in one direction."""
 
 
 PCIE_GB_S = 25.0
-"""PCIe 4.0 x16, as it arrives."""
+"""PCIe 4.0 x16, effective."""
 NETWORK_GB_S = 10.0
-"""100 Gbit/s between nodes, as it arrives."""
+"""100 Gbit/s between nodes, effective."""
 GPUS = {
     "a100-80gb": Gpu(79.0, 312, 2039, 300),
     "h100-80gb": Gpu(79.0, 989, 3350, 450),
@@ -40,21 +40,21 @@ class Assumptions:
     context_gib: float = 3.0
     """CUDA context, NCCL buffers and fragmentation of a learner's process."""
     engine_gib: float = 3.0
-    """vLLM beside weights and cache: activations of a prefill, CUDA graphs."""
+    """Memory of vLLM besides weights and cache: activations of a prefill, CUDA graphs."""
     asleep_gib: float = 2.0
     """What a sleeping vLLM keeps."""
     learning_share: float = 0.35
-    """Of the peak FLOP/s in forward and backward passes."""
+    """Share of the peak FLOP/s in forward and backward passes."""
     prefill_share: float = 0.5
-    """Of the peak FLOP/s in prefill."""
+    """Share of the peak FLOP/s in prefill."""
     decoding_share: float = 0.6
-    """Of the memory's bandwidth in decoding."""
+    """Share of the memory bandwidth in decoding."""
     engine_pass_s: float = 0.004
-    """What a decoding pass of vLLM costs beside moving bytes."""
+    """Time of a decoding pass of vLLM besides moving bytes."""
     eager_pass_s: float = 0.03
-    """The same of `transformers`, whatever the model up to 7B."""
+    """The same for `transformers`, with any model up to 7B."""
     engine_sequences: int = 256
-    """Sequences that an engine decodes at once, where the cache holds them."""
+    """Sequences that an engine decodes at once, if the cache can hold them."""
     proposer_prompt: int = 2000
     """Mean tokens of a propose prompt with six references."""
     solver_prompt: int = 600

@@ -1,7 +1,7 @@
 """Bytes on one GPU, phase by phase, for the local policy and for OpenRLHF.
 
 Counted: weights, gradients, optimizer as DeepSpeed 0.19.6 or `MasterAdamW` keeps them, activations, logits, KV cache.
-Assumed: `Assumptions`. The peak is the largest phase: not everything is there at once.
+Assumed: `Assumptions`. The peak is the largest phase, because not everything is in memory at the same time.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from azr.sizing.hardware import ASSUMED, GIB, Assumptions
 from azr.sizing.topology import Topology
 
 Phase = Literal["sampling", "logits", "gradients", "step", "sync"]
-"""Sampling; the backward pass at its start, when the logits are there, and at its end; the optimizer; weight sync."""
+"""Sampling; start of the backward pass, with the logits in memory; end of it; optimizer step; weight sync."""
 PHASES: tuple[Phase, ...] = ("sampling", "logits", "gradients", "step", "sync")
 LEARNING: tuple[Phase, ...] = ("logits", "gradients", "step")
 BUCKET = 500_000_000
 """Elements of DeepSpeed's `reduce_bucket_size`, whose default OpenRLHF keeps."""
 LIVE = 1_000_000_000
-"""Elements of `stage3_max_live_parameters` and of `sub_group_size`, likewise."""
+"""Elements of DeepSpeed's `stage3_max_live_parameters` and `sub_group_size`, also at their defaults."""
 
 
 class Part(NamedTuple):
-    """Something on the GPU and when it is there."""
+    """Something in GPU memory, and the phases in which it is there."""
 
     name: str
     size: float
@@ -43,14 +43,14 @@ class Need:
     num_gpus: int
     parts: tuple[Part, ...]
     cache_tokens: int
-    """Tokens that the KV cache of one engine holds; 0 where none samples here."""
+    """Tokens that the KV cache of one engine holds; 0 if this GPU does not sample."""
 
     def phase(self, phase: Phase) -> float:
         return sum(part.size for part in self.parts if phase in part.phases)
 
     @property
     def phases(self) -> tuple[Phase, ...]:
-        """Those that differ; one where nothing comes and goes."""
+        """The phases that differ from each other; only one if everything stays in memory."""
         named = {phase for part in self.parts if part.phases != PHASES for phase in part.phases}
         return tuple(phase for phase in PHASES if phase in named) or ("sampling",)
 
@@ -87,7 +87,7 @@ def needs(
 def learner_parts(
     config: Config, shape: Architecture, topology: Topology, *, assumed: Assumptions = ASSUMED
 ) -> list[Part]:
-    """A rank of DeepSpeed, bfloat16, Adam."""
+    """Memory of one DeepSpeed rank that trains in bfloat16 with Adam."""
     weights = shape.parameters / topology.learner_tensor_parallel
     own = weights * topology.learner_tensor_parallel / topology.ranks
     stage, on_gpu = topology.zero_stage, 0 if topology.offloads_optimizer else 1
@@ -115,7 +115,7 @@ def learner_parts(
 
 
 def micro_batch_tokens(config: Config, topology: Topology) -> int:
-    """Most tokens that a rank puts through the model at once while it learns."""
+    """Most tokens that one rank trains on in one pass."""
     longest = longest_sample(config)
     if topology.is_dynamic:
         return max(config.learner.micro_batch_tokens, -(-longest // topology.ring_size))
@@ -128,7 +128,7 @@ def longest_sample(config: Config) -> int:
 
 
 def activation_parts(shape: Architecture, tokens: int, *, is_checkpointed: bool) -> list[Part]:
-    """bfloat16, with an attention that keeps no matrix of tokens x tokens."""
+    """Activations in bfloat16, with an attention that does not store a tokens x tokens matrix."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     layer = 2 * tokens * (6 * shape.hidden + 2 * queries + 4 * keys + 4 * shape.intermediate)
     inside = layer + 2 * tokens * (2 * shape.hidden + 2 * shape.intermediate)
@@ -144,7 +144,7 @@ def activation_parts(shape: Architecture, tokens: int, *, is_checkpointed: bool)
 def engine_parts(
     shape: Architecture, gpus: int, *, share: float, gpu_gib: float, assumed: Assumptions = ASSUMED
 ) -> tuple[list[Part], int]:
-    """A vLLM engine fills its share of the GPU: what weights and overhead leave is cache; also the tokens in it."""
+    """A vLLM engine fills its share of the GPU: weights, overhead, and the rest is KV cache; also the tokens in it."""
     weights, overhead = 2 * shape.parameters / gpus, assumed.engine_gib * GIB
     cache = max(0.0, share * gpu_gib * GIB - weights - overhead)
     parts = [
@@ -152,18 +152,18 @@ def engine_parts(
         Part("engine: activations, CUDA graphs", overhead),
         Part("engine: KV cache", cache),
     ]
-    return parts, int(cache / cache_bytes_a_gpu(shape, gpus))
+    return parts, int(cache / cache_bytes_per_gpu(shape, gpus))
 
 
 def taking_turns(engine: Iterable[Part], *, weights: float, assumed: Assumptions) -> list[Part]:
-    """An engine that sleeps while the learner learns, and wakes its weights alone for the sync."""
+    """The parts of an engine that sleeps while the learner learns, and wakes only its weights for the sync."""
     awake = [Part(part.name, part.size, ("sampling",)) for part in engine]
     for_sync = Part("engine: weights, for the sync", weights, ("sync",))
     return [*awake, for_sync, Part("engine: asleep", assumed.asleep_gib * GIB, (*LEARNING, "sync"))]
 
 
-def cache_bytes_a_gpu(shape: Architecture, gpus: int) -> float:
-    """Of one token: KV heads are divided among the GPUs of an engine, but not below one."""
+def cache_bytes_per_gpu(shape: Architecture, gpus: int) -> float:
+    """KV cache of one token on one GPU: an engine's GPUs share the KV heads, but each has at least one."""
     return shape.cache_bytes * max(1, shape.kv_heads // gpus) / shape.kv_heads
 
 
@@ -190,7 +190,7 @@ def _local(config: Config, shape: Architecture, *, gpu_gib: float, assumed: Assu
 
 
 def local_state(config: Config, shape: Architecture) -> list[Part]:
-    """As `azr.policies.optimizer.MasterAdamW` keeps it; with adapters, the rest is frozen."""
+    """Weights, gradients and optimizer as `azr.policies.optimizer.MasterAdamW` keeps them."""
     width = 4 if config.model.dtype == "float32" or (config.model.dtype, config.model.device) == ("auto", "cpu") else 2
     trained = adapter_parameters(shape, config.model.lora.rank) if config.model.lora.rank else shape.parameters
     frozen = shape.parameters if config.model.lora.rank else 0
@@ -208,7 +208,7 @@ def local_state(config: Config, shape: Architecture) -> list[Part]:
 
 
 def adapter_parameters(shape: Architecture, rank: int) -> int:
-    """Of low-rank adapters on every linear layer but the head."""
+    """Parameters of low-rank adapters on every linear layer except the head."""
     queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
     sides: Iterable[tuple[int, int]] = (
         (shape.hidden, queries), (shape.hidden, keys), (shape.hidden, keys), (queries, shape.hidden),
@@ -218,7 +218,7 @@ def adapter_parameters(shape: Architecture, rank: int) -> int:
 
 
 def host_bytes(shape: Architecture, topology: Topology) -> Mapping[str, float]:
-    """Memory of all nodes together that goes to what is not on a GPU."""
+    """Host memory of all nodes together, by what it holds."""
     found: dict[str, float] = {}
     if topology.offloads_optimizer:
         found["optimizer, offloaded"] = 16.0 * shape.parameters

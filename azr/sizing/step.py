@@ -8,20 +8,20 @@ from typing import NamedTuple
 from azr.config import Config
 from azr.sizing.architecture import Architecture
 from azr.sizing.hardware import ASSUMED, NETWORK_GB_S, PCIE_GB_S, Assumptions, Gpu
-from azr.sizing.memory import cache_bytes_a_gpu, needs
+from azr.sizing.memory import cache_bytes_per_gpu, needs
 from azr.sizing.topology import Topology
 
 GB = 1e9
 
 
 class Load(NamedTuple):
-    """What a stage asks the engines for."""
+    """What one stage samples."""
 
     name: str
     prompts: float
     completions: float
     prompt_tokens: float
-    """Of all prompts; the completions of one prompt share its prefill."""
+    """Tokens of all prompts; the completions of one prompt share its prefill."""
     completion_tokens: float
 
 
@@ -56,7 +56,7 @@ class Step:
 
 
 def loads(config: Config, assumed: Assumptions = ASSUMED) -> tuple[Load, ...]:
-    """The three stages in which the policy is sampled from."""
+    """The three stages that sample from the policy."""
     proposals = float(len(config.tasks.types) * config.selfplay.proposals_per_type)
     valid = assumed.valid_share * proposals
     apart = proposals if config.selfplay.solver_batch == "separate" else proposals - valid
@@ -97,15 +97,15 @@ def plan(
 
 
 class SamplerShape(NamedTuple):
-    """The engines that decode."""
+    """The engines that sample."""
 
     engines: int
     gpus: int
-    """Of one engine."""
+    """GPUs per engine."""
     sequences: int
-    """At once, in one engine."""
+    """Sequences that one engine decodes at once."""
     overhead_s: float
-    """Of a decoding pass."""
+    """Time of a decoding pass that is not spent moving bytes."""
 
 
 def _sampler(
@@ -139,9 +139,9 @@ def _generation(load: Load, shape: Architecture, sampler: SamplerShape, gpu: Gpu
 def _pass_s(
     sequences: float, context: float, shape: Architecture, sampler: SamplerShape, gpu: Gpu, *, assumed: Assumptions
 ) -> float:
-    """One token for every sequence: weights and caches are read once."""
+    """Seconds for one token of every sequence: weights and caches are read once."""
     weights = 2 * shape.computing_parameters / sampler.gpus
-    caches = sequences * context * cache_bytes_a_gpu(shape, sampler.gpus)
+    caches = sequences * context * cache_bytes_per_gpu(shape, sampler.gpus)
     moving_s = (weights + caches) / (gpu.bandwidth_gb_s * GB * assumed.decoding_share)
     flops = 2 * shape.computing_parameters * sequences / sampler.gpus
     return max(moving_s, flops / (gpu.tflops * 1e12 * assumed.prefill_share)) + sampler.overhead_s
@@ -163,7 +163,7 @@ def _update(
     samples: float,
     assumed: Assumptions,
 ) -> list[Time]:
-    """6 FLOPs per parameter and token, 8 with checkpointing; OpenRLHF adds a forward pass before."""
+    """6 FLOPs per parameter and token, 8 with checkpointing; OpenRLHF adds a forward pass before the update."""
     passes = 8 if config.model.gradient_checkpointing else 6
     ranks = topology.ranks if topology else 1
     speed = ranks * gpu.tflops * 1e12 * assumed.learning_share
@@ -185,7 +185,7 @@ def _update(
 
 
 def _exchange_s(shape: Architecture, topology: Topology, gpu: Gpu, *, samples: float) -> float:
-    """Every micro-batch ZeRO-3 gathers weights twice and scatters gradients; ZeRO-2 does the latter only."""
+    """Per micro-batch, ZeRO-3 gathers weights twice and scatters gradients; ZeRO-2 only scatters gradients."""
     batches = samples / topology.copies / topology.micro_batch
     link = gpu.link_gb_s if topology.num_nodes == 1 else NETWORK_GB_S * topology.gpus_per_node
     others = (topology.ranks - 1) / topology.ranks

@@ -58,7 +58,7 @@ class Topology(BaseModel):
         return self.engines * self.engine_gpus
 
     def gpus(self, *, has_reference: bool) -> int:
-        """GPUs that Ray is asked for."""
+        """GPUs that OpenRLHF requests from Ray."""
         if self.is_colocated:
             return self.ranks
         reference = (self.reference_nodes or self.num_nodes) * (self.reference_gpus or self.gpus_per_node)
@@ -67,10 +67,10 @@ class Topology(BaseModel):
 
 
 def topology_of(config: Config) -> Topology:
-    """What `[openrlhf]` says of GPUs.
+    """The GPU layout in `[openrlhf]`.
 
     Raises:
-        ConfigError: a value is not of its type or range.
+        ConfigError: a value has the wrong type or is out of range.
     """
     wanted = {field.alias: name for name, field in Topology.model_fields.items()}
     given = {flag: value for flag, value in flatten(config.openrlhf) if flag in wanted}

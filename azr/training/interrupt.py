@@ -14,7 +14,7 @@ from rich.console import Console
 @contextmanager
 def interruptible(stop: Callable[[], object], abort: Callable[[], object]) -> Generator[None]:
     """Call `stop` at the first Ctrl-C or SIGTERM and `abort` at every later one. For the main thread."""
-    errors = Console(file=sys.stderr)  # now: OpenRLHF's output is redirected later
+    errors = Console(file=sys.stderr)  # the terminal itself: OpenRLHF's output is redirected later
     num_signals = 0
 
     def on_signal(number: int, frame: FrameType | None) -> None:

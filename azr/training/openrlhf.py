@@ -1,4 +1,4 @@
-"""A training run on OpenRLHF: this process starts its command and shows progress, the loop runs in a Ray actor."""
+"""A training run on OpenRLHF: this process starts OpenRLHF and shows progress; the loop runs in a Ray actor."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOG = "openrlhf.log"
 
 @dataclass(frozen=True, slots=True)
 class Play:
-    """What the trainer's process does with its policy; it is sent there."""
+    """The run, given the policy. It is sent to the trainer's process, so it must be picklable."""
 
     config: Config
     folder: Path

@@ -54,7 +54,7 @@ def test_imports_are_placed_before_the_program(tmp_path: Path) -> None:
 def test_a_line_that_cannot_be_read_is_named(tmp_path: Path, line: str) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text(f'{{"snippet": "def f(x): return x", "input": "1"}}\n{line}\n')
-    with pytest.raises(InputError, match=r"rows.jsonl:2: expected snippet"):
+    with pytest.raises(InputError, match=r"rows.jsonl:2 is not a program: "):
         read_rows([file])
 
 
@@ -172,7 +172,7 @@ def test_a_tiny_benchmark_measures_everything(report: BenchReport) -> None:
     assert all(figure.measured.median > 0 for figure in report.figures)
     assert {
         f"verdicts / {FORK_ONE}", ONE_CORE, ALL_CORES, FORK_ONE, "latency p50, one in flight",
-        "latency p99, one in flight a core", "cold start to the first verdict", "supervisor's memory, RSS",
+        "latency p99, one in flight per core", "cold start to the first verdict", "supervisor's memory, RSS",
         "paper-size step",
     } <= figures.keys()  # fmt: skip
     assert 5 < figures["supervisor's memory, RSS"].measured.median < 100

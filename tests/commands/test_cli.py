@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from azr.commands.installed import platform_hint
+from sandbox.audit.log import AuditLog
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
@@ -119,6 +120,22 @@ def test_where_programs_cannot_be_run_the_error_says_what_works_there(monkeypatc
     monkeypatch.setattr("sys.platform", "darwin")
     assert "on Linux only" in platform_hint()
     assert "plan" in platform_hint()
+
+
+def test_the_commands_that_run_no_programs_need_no_unix_modules(tmp_path: Path) -> None:
+    AuditLog.open(tmp_path / "log.db").close()
+    script = (
+        "import sys\n"
+        "sys.modules.update(fcntl=None, resource=None)\n"
+        "import azr.audit.reverify, azr.audit.export, azr.build\n"
+        "from azr.cli import main\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, "audit", "list", str(tmp_path / "log.db")]
+    shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "genesis" in shown.stdout
 
 
 @pytest.mark.docker

@@ -24,13 +24,13 @@ REJECTED: list[tuple[dict[str, Any], str]] = [
         {"rollout": {"micro_batch_size": 5}, "learner": {"updates_per_step": 3}},
         "in 3 optimizer steps of 128: 128 are not divisible by 4 ranks x openrlhf.rollout.micro_batch_size = 5",
     ),
-    ({"vllm": {}}, "openrlhf.vllm.num_engines .* at least 1; on this layout try 4"),
+    ({"vllm": {}}, "openrlhf.vllm.num_engines must be at least 1.* set 4"),
     (
         {"vllm": {"num_engines": 1, "tensor_parallel_size": 3}},
         "3 does not divide the 28 attention heads .* set it to 2",
     ),
     ({"ds": {"ring_attn_size": 3}}, "4 ranks, which is not divisible .*ring_attn_size = 3 .*; set 3 ranks"),
-    ({"sampling": {"max_new_tokens": 40_000}}, "46144 tokens.*was made for 32768; set sampling.max_new_tokens = 26624"),
+    ({"sampling": {"max_new_tokens": 40_000}}, "46144 tokens.*has 32768; set sampling.max_new_tokens = 26624"),
 ]
 
 

@@ -43,7 +43,7 @@ def test_what_openrlhf_needs_and_is_missing_is_named(monkeypatch: pytest.MonkeyP
 
 def test_more_gpus_than_there_are_is_refused_with_both_numbers() -> None:
     config = spread()
-    with pytest.raises(ConfigError, match=r"asks for 8 GPUs \(4 learn, 4 sample\), and there are 2"):
+    with pytest.raises(ConfigError, match=r"asks for 8 GPUs \(4 learn, 4 sample\), but there are 2"):
         require_gpus(config, require_layout(config), visible=[79.0, 79.0])
 
 
@@ -56,7 +56,7 @@ def test_a_cluster_with_too_few_is_refused_rather_than_waited_for() -> None:
     config = colocated().model_copy(update={"cluster": colocated().cluster.model_copy(update={"address": "auto"})})
     require_resources(config, require_layout(config), {"GPU": 4, "CPU": 6})
     with pytest.raises(
-        ConfigError, match=r"asks for 4 GPUs \(4 learn, 4 sample, the same ones\), and there are 3"
+        ConfigError, match=r"asks for 4 GPUs \(4 learn, 4 sample, the same ones\), but there are 3"
     ) as caught:
         require_resources(config, require_layout(config), {"GPU": 3, "CPU": 64})
     assert "join a cluster" not in str(caught.value)

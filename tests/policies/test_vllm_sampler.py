@@ -241,5 +241,5 @@ async def test_the_first_token_is_drawn_from_what_the_thinking_allows(
 
 
 async def test_a_prompt_beyond_the_window_is_refused_with_the_numbers(thread: ThreadPoolExecutor) -> None:
-    with pytest.raises(PolicyError, match=r"30 tokens and 20 to come.*window of 40.*max_prompt_tokens to 30"):
+    with pytest.raises(PolicyError, match=r"30 tokens and 20 new tokens.*window of 40.*max_prompt_tokens to 30"):
         await tokens(sampler(World(), thread), [1] * 30)

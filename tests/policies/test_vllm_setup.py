@@ -123,7 +123,9 @@ def test_positions_that_cannot_be_continued_are_refused_with_the_nearest_length(
 
 def test_more_devices_than_there_are_is_refused_with_the_number_there_is(model_folder: Path) -> None:
     loaded, config = loaded_from(model_folder)
-    with pytest.raises(PolicyError, match=r"tensor_parallel = 2, but there are 1 .* set vllm\.tensor_parallel = 1"):
+    with pytest.raises(
+        PolicyError, match=r"tensor_parallel = 2, but the number of devices is 1: set vllm\.tensor_parallel = 1"
+    ):
         require_devices(setup_of(loaded, config, SAMPLING), VllmConfig(tensor_parallel=2))
 
 

@@ -15,7 +15,7 @@ from azr.sizing.memory import (
     Need,
     activation_parts,
     adapter_parameters,
-    cache_bytes_a_gpu,
+    cache_bytes_per_gpu,
     host_bytes,
     learner_parts,
     micro_batch_tokens,
@@ -103,8 +103,8 @@ def test_an_engine_that_is_too_small_for_its_weights_has_no_cache() -> None:
 
 
 def test_heads_of_the_cache_are_divided_among_an_engine_s_gpus_but_not_below_one() -> None:
-    assert cache_bytes_a_gpu(QWEN_7B, 2) == QWEN_7B.cache_bytes / 2
-    assert cache_bytes_a_gpu(QWEN_7B, 8) == QWEN_7B.cache_bytes / 4
+    assert cache_bytes_per_gpu(QWEN_7B, 2) == QWEN_7B.cache_bytes / 2
+    assert cache_bytes_per_gpu(QWEN_7B, 8) == QWEN_7B.cache_bytes / 4
 
 
 def test_sleeping_colocated_engines_and_learners_take_turns() -> None:

@@ -1,16 +1,16 @@
-"""OpenRLHF as a policy: Ray, DeepSpeed and vLLM sample and learn, and the loop stays ours.
+"""OpenRLHF as a policy: Ray, DeepSpeed and vLLM sample and learn, and our own loop drives them.
 
-`launching` runs OpenRLHF's own command with one of its symbols replaced: the trainer. In the trainer's place stands
-`trainer.AZRTrainer`, whose `fit` makes an `OpenRLHFPolicy` of OpenRLHF's engines and actors and hands it to the same
-self-play loop that drives every other policy. So all flags, placement, ZeRO, weight sync and checkpoints are stock.
+`launching` runs OpenRLHF's own command with one symbol replaced, its trainer class. The replacement is
+`trainer.AZRTrainer`: its `fit` makes an `OpenRLHFPolicy` from OpenRLHF's engines and actors and passes it to the same
+self-play loop that drives every other policy. Flags, placement, ZeRO, weight sync and checkpoints are OpenRLHF's own.
 
-What an upgrade of OpenRLHF must be held against is in one place: `stock` declares every symbol that is touched, and
-`tests/scale/test_contract.py` compares the declarations with the real classes.
+Before an upgrade of OpenRLHF, check `stock`: it declares every symbol that is used, and `tests/scale/test_contract.py`
+compares the declarations with the real classes.
 """
 
 STAGING = ".openrlhf-"
-"""Beginning of the name of a folder in the run directory that OpenRLHF reads a checkpoint from and writes one to."""
+"""Prefix of the folder in the run directory from which OpenRLHF reads a checkpoint and to which it writes one."""
 
 RAY_SETTINGS = {"RAY_process_group_cleanup_enabled": "1"}
-"""Environment in which Ray starts: with a worker that is killed end the processes that it started. Without this, vLLM's
-engine outlives its actor, and keeps its memory."""
+"""Environment in which Ray starts. With this setting, the processes that a worker started end when it is killed;
+otherwise vLLM's engine outlives its actor and keeps its memory."""

@@ -2,12 +2,12 @@
 
 ::
 
-    deepspeed/       what every rank saved: weights, moments, schedule. DeepSpeed reads it with pickle: trust it or not
-    model/           the weights as `transformers` loads them, for `azr eval` and for people
-    policy.json      counters, and the name that this save was given
+    deepspeed/       what every rank saved: weights, moments, schedule. DeepSpeed unpickles it: load it only if trusted
+    model/           the weights as `transformers` loads them, for `azr eval` and for other programs
+    policy.json      counters, and the name of this save
 
-OpenRLHF writes only to the folder `ckpt.path`, which is fixed when it starts, and reads from there only when it starts.
-So that is a staging folder beside the checkpoints: a save is moved out of it, and `stage` puts a checkpoint there.
+OpenRLHF writes only to the folder `ckpt.path`, which is fixed when it starts, and reads from it only when it starts. So
+`ckpt.path` is a staging folder in the run directory: a save is moved out of it, and `stage` links a checkpoint into it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(folder: Path, trainer: BasePPOTrainer, counters: Mapping[str, int]) ->
 
 
 def stage(policy_folder: Path, staging: Path) -> None:
-    """Lay a checkpoint where OpenRLHF reads it when it starts."""
+    """Link a checkpoint into the folder that OpenRLHF reads when it starts."""
     staging.mkdir(parents=True)
     (staging / STAGED).symlink_to((policy_folder / DEEPSPEED).absolute(), target_is_directory=True)
 
@@ -55,7 +55,7 @@ def read(folder: Path, trainer: BasePPOTrainer) -> dict[str, int]:
     """The counters of the checkpoint that the ranks have read.
 
     Raises:
-        CheckpointError: they have read another one or none, or the counters cannot be read.
+        CheckpointError: they read another checkpoint or none, or the counters cannot be read.
     """
     states = wait_for(trainer.actor_model_group.async_run_method("get_checkpoint_states"))
     try:
@@ -70,7 +70,7 @@ def read(folder: Path, trainer: BasePPOTrainer) -> dict[str, int]:
 
 
 def export(folder: Path, trainer: BasePPOTrainer) -> None:
-    """The model alone, into an existing folder. OpenRLHF has one place for it."""
+    """Write only the model, into an existing folder; OpenRLHF itself writes it only to `ckpt.output_dir`."""
     wait_for(trainer.actor_model_group.async_run_method("save_model"))
     written = Path(cast(str, trainer.args.ckpt.output_dir))
     if not written.samefile(folder):

@@ -1,4 +1,4 @@
-"""Many vLLM engines as one: a prompt goes to the one that has least to do; all sleep while the model learns."""
+"""Many vLLM engines as one: a prompt goes to the least busy engine; all engines sleep while the model learns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Engines:
     """OpenRLHF's vLLM engines."""
 
     def __init__(self, engines: Sequence[RolloutRayActor], *, sleeps: bool) -> None:
-        """`sleeps`: their memory is the learner's during an update, and they were put to sleep when they were made."""
+        """`sleeps`: the engines give their memory to the learner during updates, and start asleep."""
         self._engines = engines
         self._waiting = [0] * len(engines)
         self._sleeps = sleeps
@@ -31,7 +31,7 @@ class Engines:
             self._waiting[place] -= num_samples
 
     async def sleep(self) -> None:
-        """Give the memory to the learner. The weight sync wakes the weights by itself, the next prompt the rest."""
+        """Give the memory to the learner. The weight sync wakes the weights, and the next prompt the rest."""
         if self._sleeps and self._is_awake:
             self._is_awake = False
             await asyncio.gather(*(engine.sleep.remote() for engine in self._engines))

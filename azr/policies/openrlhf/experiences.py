@@ -1,4 +1,4 @@
-"""Training samples as OpenRLHF's experiences, and what it then says of an update in our words.
+"""Training samples as OpenRLHF's experiences, and its metrics of an update under our names.
 
 Shapes: `B` samples, `A` predicted tokens of the longest (its length less one).
 """
@@ -25,15 +25,15 @@ METRICS = {
     "timing/ppo_train": "learn_s",
     "timing/broadcast": "sync_s",
 }
-"""OpenRLHF's name of a metric -> ours. Its loss and entropy are not among them: it weighs a micro-batch by its tokens
-a second time, so that they are off wherever micro-batches differ in size. `figures` has them."""
+"""OpenRLHF's name of a metric -> ours. Its loss and entropy are left out: it weights a micro-batch by its tokens twice,
+which makes them wrong if micro-batches differ in size. `figures` computes them instead."""
 
 
 class AZRExperienceMaker(RemoteExperienceMaker):
-    """Leaves advantages as they are, and keeps what the recomputed logprobs say of the batch."""
+    """Leaves advantages unchanged, and keeps figures of the batch from the recomputed logprobs."""
 
     figures: dict[str, float]
-    """Of the last batch; see `figures`."""
+    """The figures of the last batch; see the function `figures`."""
 
     def compute_advantages_and_returns(self, experiences: list[Experience]) -> list[Experience]:
         correction = self.args.algo.advantage
@@ -44,18 +44,18 @@ class AZRExperienceMaker(RemoteExperienceMaker):
 
 
 class Layout(NamedTuple):
-    """How a batch is spread."""
+    """How a batch is divided over the ranks."""
 
     num_samples: int
-    """Samples that every update has; DeepSpeed counts on it."""
+    """Samples in every update; DeepSpeed needs the same number each time."""
     micro_batch: int
     """Samples of one forward pass."""
     ranks: int
-    """Data-parallel ranks; each gets a stretch of the batch."""
+    """Data-parallel ranks; each gets one contiguous part of the batch."""
 
 
 def experiences(samples: Sequence[TrainingSample], layout: Layout) -> list[Experience]:
-    """One experience per sample, filled up to the batch, in an order that gives every rank samples of all lengths.
+    """One experience per sample, padded to a full batch, in an order that gives every rank samples of all lengths.
 
     Raises:
         PolicyError: more samples than the batch holds.
@@ -72,12 +72,12 @@ def experiences(samples: Sequence[TrainingSample], layout: Layout) -> list[Exper
 
 
 def filler(like: TrainingSample) -> TrainingSample:
-    """A sample without a single action: it stands in the batch and changes neither the loss nor its token mean."""
+    """A sample without actions: it pads the batch and changes neither the loss nor its token mean."""
     return TrainingSample(like.cell, (like.prompt_ids[0],) * 2, (), (), advantage=0.0)
 
 
 def experience(sample: TrainingSample) -> Experience:
-    """A batch of one. OpenRLHF logs a reward, which it would make advantages of; ours is the advantage itself."""
+    """A batch of one. OpenRLHF needs a reward to compute advantages from; ours is the advantage itself."""
     tokens = [*sample.prompt_ids, *sample.token_ids]
     before = len(sample.prompt_ids) - 1
     advantage = torch.tensor([sample.advantage], dtype=torch.float32)
@@ -98,7 +98,7 @@ def experience(sample: TrainingSample) -> Experience:
 
 
 def spread_advantages(batch: Experience) -> Experience:
-    """Every action's advantage is its sample's, as it came: not clipped, not normalised again."""
+    """Give every action its sample's advantage, neither clipped nor normalised again."""
     advantages_B = batch.info.pop("advantage")
     batch.advantages = advantages_B.unsqueeze(-1) * batch.action_mask
     batch.returns, batch.kl = batch.advantages.clone(), None
@@ -107,11 +107,11 @@ def spread_advantages(batch: Experience) -> Experience:
 
 
 def figures(batches: Sequence[Experience], *, cap: float, entropy_coef: float) -> dict[str, float]:
-    """Token means under the weights before the update, from the logprobs that the model which trains has computed.
+    """Token means under the weights before the update, from the logprobs of the model that trains.
 
-    `loss` is that of the first optimizer step, the KL term left out. `entropy` is the mean of -logprob of what was
-    sampled, which estimates it, as are `entropy/<role>/<type>`. `sampler_kl`, `sampler_gap` (and its maximum),
-    `importance` and `importance_capped` are what they are in `azr.rl.loss.LossFigures`.
+    `loss` is that of the first optimizer step, without the KL term. `entropy` and `entropy/<role>/<type>` are means of
+    -logprob over the sampled tokens, which estimate them. `sampler_kl`, `sampler_gap` (and its maximum), `importance`
+    and `importance_capped` have the same meaning as in `azr.rl.loss.LossFigures`.
     """
     actions = [_actions(batch) for batch in batches]
     logprobs_N, sampling_N, advantages_N = (torch.cat(parts) for parts in zip(*actions, strict=True))
@@ -148,7 +148,7 @@ def _entropies(batches: Sequence[Experience]) -> dict[str, float]:
 
 
 def learner_metrics(status: Mapping[str, Any]) -> dict[str, float]:
-    """What OpenRLHF says of an update, by our names.
+    """OpenRLHF's metrics of an update, under our names.
 
     Raises:
         PolicyError: the gradient or another figure is not finite.

@@ -1,8 +1,8 @@
 """Our config as the command line of OpenRLHF's own `train_ppo_ray`.
 
-Every flag has one owner. What this package's config decides is derived from it and cannot be set twice; what only
-OpenRLHF knows (nodes, GPUs, engines, ZeRO, packing) comes from the table `[openrlhf]` as it stands: `[openrlhf.actor]`
-with `num_nodes = 2` is `--actor.num_nodes 2`. `preflight` refuses unknown flags, OpenRLHF's own parser bad values.
+Every flag has one source. Flags that follow from our config are derived from it and cannot be set twice. Those that
+only OpenRLHF has (nodes, GPUs, engines, ZeRO, packing) are copied from the table `[openrlhf]`: `num_nodes = 2` in
+`[openrlhf.actor]` is `--actor.num_nodes 2`. `preflight` refuses unknown flags, OpenRLHF's own parser bad values.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from azr.sizing.topology import flatten
 Value = str | int | float | bool | Sequence[str | int | float]
 
 REWARD_URL = "azr"
-"""Not asked for anything: a reward URL keeps OpenRLHF from loading a reward model."""
+"""A placeholder that is never called: with a reward URL, OpenRLHF does not load a reward model."""
 REFUSED = {
     "reward": "rewards come from the sandbox",
     "critic": "advantages use one baseline per cell and no critic",
     "eval": "the table [evaluation] says what is evaluated",
-    "data": "prompts come from self-play; the table [sampling] bounds their length",
-    "ckpt": "checkpoints lie in the run directory; the table [checkpoint] says how often and how many",
+    "data": "prompts come from self-play; the table [sampling] limits their length",
+    "ckpt": "checkpoints are in the run directory; the table [checkpoint] says how often and how many",
     "logger": "the table [sinks] says where metrics go",
     "algo": "the tables [advantage] and [learner] say what is learned from",
     "ds.lora": "its weight sync does not support adapters; policy.kind = \"local\" with model.lora trains them",
@@ -37,13 +37,13 @@ REFUSED = {
     "train.async": "the loop is synchronous; selfplay.overlap lets the sandbox work meanwhile",
     "train.partial_rollout_enable": "the loop is synchronous; selfplay.overlap lets the sandbox work meanwhile",
     "train.num_episodes": "`steps` says how long a run is",
-    "train.enable_ema": "the run would export other weights than those it plays with",
-    "train.ema_beta": "the run would export other weights than those it plays with",
-    "rollout.vllm_generate_batch_size": "every prompt of a stage is asked at once",
+    "train.enable_ema": "the run would export other weights than those it trains",
+    "train.ema_beta": "the run would export other weights than those it trains",
+    "rollout.vllm_generate_batch_size": "all prompts of a stage are sent at once",
     "local_rank": "Ray sets it",
     "use_ms": "model.path says where the model is",
 }  # fmt: skip
-"""Flags, or beginnings of flags, that a run does not use, and why."""
+"""Flags, or prefixes of flags, that a run does not use, and why."""
 
 
 class Derived(NamedTuple):
@@ -57,7 +57,7 @@ def flags(config: Config, *, folders: Mapping[str, str] | None = None) -> list[s
     """The command line; `folders` are flags that only the caller knows, such as `ckpt.path`.
 
     Raises:
-        ConfigError: `[openrlhf]` says what another table says, or the config asks for what OpenRLHF cannot do.
+        ConfigError: `[openrlhf]` contradicts another table, or the config asks for something that OpenRLHF cannot do.
     """
     require_possible(config)
     ours = derived(config)
@@ -69,7 +69,7 @@ def flags(config: Config, *, folders: Mapping[str, str] | None = None) -> list[s
 
 
 def derived(config: Config) -> dict[str, Derived]:
-    """Every flag that our config decides; in its order."""
+    """Every flag that follows from our config."""
     sampling, model = config.sampling, config.model
     return {
         "actor.model_name_or_path": Derived(_model(model.path), "model.path"),
@@ -121,7 +121,7 @@ def _learner(config: Config) -> dict[str, Derived]:
 
 
 def samples_per_step(config: Config) -> int:
-    """Most training samples that a step can have; the adapter fills a smaller step up with samples of weight 0."""
+    """Most training samples that a step can have; the adapter pads a smaller step with samples of weight 0."""
     proposals = len(config.tasks.types) * config.selfplay.proposals_per_type
     answers = config.selfplay.group_size if config.selfplay.solver_batch == "attempts" else 1
     return proposals * (answers + config.selfplay.train_proposer)
@@ -133,15 +133,15 @@ def samples_per_update(config: Config) -> int:
 
 
 def optimizer_steps(config: Config) -> int:
-    """Of the whole run: the horizon of the learning rate's schedule."""
+    """Optimizer steps of the whole run: the horizon of the learning rate's schedule."""
     return config.steps * config.learner.updates_per_step
 
 
 def require_possible(config: Config) -> None:
-    """Refuse what the config asks for and OpenRLHF cannot do.
+    """Refuse a config that asks for something that OpenRLHF cannot do.
 
     Raises:
-        ConfigError: names the key and what works.
+        ConfigError: the message has the key and a setting that works.
     """
     if config.model.lora.rank:
         raise ConfigError(
@@ -185,7 +185,7 @@ def _require_free(flag: str, value: Value, ours: Mapping[str, Derived]) -> None:
 
 
 def _defaults(config: Config) -> dict[str, Value]:
-    """What [openrlhf] may say otherwise: a reference model is spread as the actor is."""
+    """Flags that [openrlhf] may override: the reference model gets the same layout as the actor."""
     actor = cast("Mapping[str, Value]", config.openrlhf.get("actor", {}))
     if not config.learner.kl_coef:
         return {}
@@ -193,13 +193,13 @@ def _defaults(config: Config) -> dict[str, Value]:
 
 
 def _warmup_ratio(config: Config) -> float:
-    """OpenRLHF rounds ratio x steps up, so that half a step less gives exactly `warmup_steps`."""
+    """OpenRLHF rounds ratio x steps up, so half a step less gives exactly `warmup_steps`."""
     warmup = config.learner.warmup_steps
     return (warmup - 0.5) / optimizer_steps(config) if warmup else 0.0
 
 
 def _model(path: str) -> str:
-    from azr.policies.loading import resolve_path  # needs torch, which nothing else here does
+    from azr.policies.loading import resolve_path  # only this needs torch
 
     return resolve_path(path)
 
@@ -215,7 +215,7 @@ def _shown(value: Value) -> str:
 
 
 def _spelled(flag: str, value: Value) -> list[str]:
-    """`True` is the flag alone, `False` nothing, a list several words."""
+    """`True` gives the flag alone, `False` nothing, a list several words."""
     if isinstance(value, bool):
         return [f"--{flag}"] if value else []
     if isinstance(value, list | tuple):

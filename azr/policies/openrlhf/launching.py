@@ -1,4 +1,4 @@
-"""Runs OpenRLHF's own command in this process, with our trainer instead of its own."""
+"""Runs OpenRLHF's own command in this process, with our trainer in place of its own."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def launch(
     Raises:
         ConfigError: OpenRLHF refuses a flag or a combination of flags; Ray has not been started.
         PolicyError: a process of Ray, an engine or the trainer is lost.
-        AzrError, SandboxError: what the recipe raised, as if it had run here.
+        AzrError, SandboxError: the recipe raised it in its process.
     """
     with log.open("a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
         start_ray = ray.init
@@ -52,7 +52,7 @@ def launch(
 
 
 class TrainerHere:
-    """Replaces OpenRLHF's trainer class: makes ours, on this node, where the run directory is."""
+    """Replaces OpenRLHF's trainer class: starts ours on this node, because the run directory is here."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
@@ -75,7 +75,7 @@ def _replaced(owner: object, name: str, value: object) -> Generator[None]:
 
 @contextmanager
 def _remote_errors(log: Path) -> Generator[None]:
-    """Translate errors of other processes and OpenRLHF's refusals. Ray's error is an instance of the original one."""
+    """Translate errors of other processes, and the messages with which OpenRLHF rejects its flags."""
     try:
         yield
     except RayTaskError as error:
@@ -88,12 +88,12 @@ def _remote_errors(log: Path) -> Generator[None]:
         raise ConfigError(f"OpenRLHF refuses this combination of [openrlhf]: {error}") from error
     except SystemExit as error:
         if error.code:
-            sys.stderr.flush()  # it is the log now
+            sys.stderr.flush()  # it is redirected to the log
             raise refusal(log.read_text(encoding="utf-8", errors="replace")) from error
 
 
 def refusal(output: str) -> ConfigError:
-    """The last line that OpenRLHF's parser printed, with the key of the config that it is about."""
+    """The last line that OpenRLHF's parser printed, with the config key that it refers to."""
     reason = output.strip().rpartition("error: ")[2]
     named = re.match(r"argument --(\S+): ", reason)
     return ConfigError(f"OpenRLHF refuses [openrlhf]: {reason}", key=f"openrlhf.{named[1]}" if named else "")

@@ -1,4 +1,4 @@
-"""Checks before anything starts that a step's samples, the ranks and the engines fit each other."""
+"""Checks, before anything starts, that the numbers of samples, ranks and engines fit together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def require_layout(config: Config) -> Topology:
     """Which GPU does what.
 
     Raises:
-        ConfigError: the numbers do not divide; with the numbers and a setting that works.
+        ConfigError: the numbers do not fit together; the message has them and a setting that works.
     """
     topology = topology_of(config)
     _require_engines(topology)
@@ -33,7 +33,7 @@ def _require_engines(topology: Topology) -> None:
     key = "openrlhf.vllm.num_engines"
     fitting = max(1, topology.ranks // topology.engine_gpus)
     if topology.engines < 1:
-        raise ConfigError(f"{key} says how many vLLM engines sample, at least 1; on this layout try {fitting}", key=key)
+        raise ConfigError(f"{key} must be at least 1, so that an engine samples; here set {fitting}", key=key)
     if topology.is_colocated and topology.ranks != topology.sampling_gpus:
         raise ConfigError(
             f"{key} = {topology.engines} x openrlhf.vllm.tensor_parallel_size = {topology.engine_gpus} are "
@@ -92,8 +92,8 @@ def _require_fitting_model(config: Config, topology: Topology, shape: Architectu
         room = shape.positions - config.sampling.max_prompt_tokens
         smaller = f"sampling.max_new_tokens = {room}" if room > 0 else "a smaller sampling.max_prompt_tokens"
         raise ConfigError(
-            f"sampling.max_prompt_tokens + sampling.max_new_tokens = {longest} tokens; {config.model.path} was made "
-            f"for {shape.positions}; set {smaller}",
+            f"sampling.max_prompt_tokens + sampling.max_new_tokens = {longest} tokens, but the window of "
+            f"{config.model.path} has {shape.positions}; set {smaller}",
             key="sampling.max_new_tokens",
         )
     parallel = topology.engine_gpus

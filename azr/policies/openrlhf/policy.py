@@ -1,4 +1,4 @@
-"""OpenRLHF's engines and actors as a policy. It lives in the trainer's process, beside the loop that drives it."""
+"""OpenRLHF's engines and actors as a policy. It runs in the trainer's process, with the loop that drives it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from azr.types import Completion, TrainingSample
 class OpenRLHFPolicy:
     """Implements `azr.policies.base.Policy`.
 
-    What is drawn for a prompt depends on the seed, the name of the stream and the prompt's place,
-    if the kernels of vLLM give the same numbers in a different batch.
+    What is drawn for a prompt depends only on the seed, the name of the stream and the prompt's position, provided that
+    vLLM's kernels give the same numbers in a different batch.
     """
 
     def __init__(self, trainer: BasePPOTrainer, maker: AZRExperienceMaker) -> None:
@@ -54,7 +54,7 @@ class OpenRLHFPolicy:
         Logprobs are vLLM's of the temperature-scaled distribution, after top-p.
 
         Raises:
-            PolicyError: a prompt is empty or leaves no room for a completion, or an engine is lost.
+            PolicyError: a prompt is empty or too long to be continued, or an engine is lost.
         """
         if sampling.thinking != "free":
             raise PolicyError("only the local policy can control thinking: use `azr eval RUN`")
@@ -73,12 +73,12 @@ class OpenRLHFPolicy:
     async def update(self, samples: Sequence[TrainingSample]) -> Mapping[str, float]:
         """Learn from one step's samples and give the engines the weights.
 
-        Returns `grad_norm` of the last optimizer step, `learning_rate`, what the parts of the update took, and the
+        Returns `grad_norm` of the last optimizer step, `learning_rate`, the seconds of each part of the update, and the
         figures of `experiences.figures`.
 
         Raises:
-            PolicyError: nothing to learn from, a value is not finite, or a process is lost. The weights in memory are
-                then of no use: the run ends, and goes on from its last checkpoint.
+            PolicyError: there is nothing to learn from, a value is not finite, or a process is lost. The weights in
+                memory are then not usable: the run ends, and can be resumed from its last checkpoint.
         """
         counters = self._counters
         self._counters = counters._replace(update_calls=counters.update_calls + 1)
@@ -92,22 +92,22 @@ class OpenRLHFPolicy:
         return {**learner_metrics(status), **self._maker.figures}
 
     def save(self, folder: Path) -> None:
-        """Write what DeepSpeed saves of every rank, the model as `transformers` loads it, and counters."""
+        """Write the state that DeepSpeed saves for every rank, a model that `transformers` can load, and counters."""
         with _ray_errors("save"):
             checkpoint.write(folder, self._trainer, self._counters._asdict())
 
     def load(self, folder: Path) -> None:
-        """Become what `save` wrote: the actors have read it when they were made; the engines get the weights now.
+        """Become what `save` wrote. The actors read it when they started; the engines get the weights now.
 
         Raises:
-            CheckpointError: the actors have read something else.
+            CheckpointError: the actors read another checkpoint or none.
         """
         with _ray_errors("load"):
             self._counters = Counters(**checkpoint.read(folder, self._trainer))
             self._trainer.broadcast_to_vllm()
 
     def export(self, folder: Path) -> None:
-        """Write a model that `transformers` loads by itself, in bfloat16."""
+        """Write a model that `transformers` can load, in bfloat16."""
         with _ray_errors("export"):
             checkpoint.export(folder, self._trainer)
 

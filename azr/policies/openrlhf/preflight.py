@@ -1,4 +1,4 @@
-"""Refuses a run that cannot work before Ray starts, with the numbers and a setting that works."""
+"""Refuses a run that cannot work, before Ray starts; the messages have the numbers and a setting that works."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from azr.sizing.topology import Topology, flatten
 logger = logging.getLogger(__name__)
 
 OPENRLHF = "0.11.2"
-"""Flags and internals move inside its patch releases."""
+"""Exactly this version: flags and internals change even between patch releases."""
 RESERVED_GIB = 0.6
-"""Of a GPU's memory for the driver itself."""
+"""Memory of a GPU that the driver keeps for itself."""
 NEEDED = ("ray", "vllm", "deepspeed", "torch", "transformers", "flash_attn")
 
 
@@ -37,10 +37,9 @@ def check(config: Config, *, source: Path | None = None) -> None:
     """Refuse a run that cannot work; `source` is the config's file, whose lines the messages name.
 
     Raises:
-        ConfigError: a key, a flag, a number that does not divide, or too little memory by calculation.
-        PolicyError: OpenRLHF or what it needs is not installed, or of another version.
+        ConfigError: a key or flag is wrong, numbers do not fit together, or the calculated memory does not suffice.
+        PolicyError: OpenRLHF or a package that it needs is not installed, or has another version.
     """
-
     try:
         flags(config)
         topology = require_layout(config)
@@ -76,9 +75,10 @@ def _flag(argument: ast.expr) -> str:
 
 
 def require_known(given: Mapping[str, Value], known: Mapping[str, bool]) -> None:
-    """
+    """Check that OpenRLHF has every flag, and that switches and values are not confused.
+
     Raises:
-        ConfigError: OpenRLHF has no such flag; with the one whose name is closest.
+        ConfigError: it has no such flag, or the value has the wrong kind; the message names the most similar flag.
     """
     for flag, value in given.items():
         key = f"openrlhf.{flag}"
@@ -95,13 +95,13 @@ def require_known(given: Mapping[str, Value], known: Mapping[str, bool]) -> None
 
 
 def require_gpus(config: Config, topology: Topology, *, visible: Sequence[float] | None) -> None:
-    """Refuse more GPUs than this machine has, or less memory than the calculation.
+    """Refuse a run that needs more GPUs or more GPU memory than this machine has.
 
-    `visible` are the GiB of its GPUs; None where Ray will count them, see `require_resources`. Then
-    `cluster.gpu_memory_gib` says how large they are.
+    `visible` has the GiB of each GPU; it is None if Ray will count them (`require_resources`). Their memory is then
+    `cluster.gpu_memory_gib`.
 
     Raises:
-        ConfigError: with the numbers and a setting that fits.
+        ConfigError: the message has the numbers and a setting that fits.
     """
     if config.model.device == "cpu":
         return
@@ -116,14 +116,14 @@ def require_resources(config: Config, topology: Topology, resources: Mapping[str
     """Refuse a run that would wait forever for GPUs or CPUs; `resources` are `ray.cluster_resources()`.
 
     Raises:
-        ConfigError: with both numbers.
+        ConfigError: the message has both numbers.
     """
     for kind in ("GPU", "CPU"):
         _require_enough(config, topology, kind, resources.get(kind, 0))
 
 
 def _require_enough(config: Config, topology: Topology, kind: Literal["GPU", "CPU"], available: float) -> None:
-    """OpenRLHF asks for a CPU with every GPU; the trainer wants one to be started."""
+    """OpenRLHF asks for one CPU per GPU, and the trainer needs one more to start."""
     gpus = topology.gpus(has_reference=config.learner.kl_coef > 0)
     cluster = config.cluster
     sandboxes = cluster.sandboxes_per_node * cluster.cpus_per_sandbox
@@ -142,16 +142,16 @@ def _require_enough(config: Config, topology: Topology, kind: Literal["GPU", "CP
     if not cluster.address:
         ways.append('cluster.address = "auto" to join a cluster')
     raise ConfigError(
-        f"[openrlhf] asks for {asked:g} {kind}s ({split}), and there are {available:g}: {', or '.join(ways)}",
+        f"[openrlhf] asks for {asked:g} {kind}s ({split}), but there are {available:g}: {', or '.join(ways)}",
         key="openrlhf.actor.num_gpus_per_node",
     )
 
 
 def require_memory(config: Config, *, gpu_gib: float) -> None:
-    """Refuse what does not fit by calculation.
+    """Refuse a run that, by calculation, does not fit into the GPU memory.
 
     Raises:
-        ConfigError: with the table of the fullest phase and a setting that fits.
+        ConfigError: the message has the table of the fullest phase and a setting that fits.
     """
     shape = architecture_of(config.model.path)
     if shape is None:
@@ -163,9 +163,9 @@ def require_memory(config: Config, *, gpu_gib: float) -> None:
     way = remedy(config, shape, gpu_gib=gpu_gib)
     lines = [f"  {size:8.1f} GiB  {name}" for name, size in explained(need, gpu_gib=gpu_gib).items()]
     cause = (
-        f"a GPU that is {need.place} needs more than it has"
+        f"a GPU ({need.place}) needs more than it has"
         if need.peak > gpu_gib * GIB
-        else f"the KV cache holds {need.cache_tokens} tokens, and the longest sequence has {longest_sample(config)}"
+        else f"the KV cache holds {need.cache_tokens} tokens, but the longest sequence has {longest_sample(config)}"
     )
     raise ConfigError(
         "\n".join([f"too little GPU memory by calculation: {cause}", *lines])
@@ -175,7 +175,7 @@ def require_memory(config: Config, *, gpu_gib: float) -> None:
 
 
 def visible_gpus() -> list[float]:
-    """GiB of each GPU of this machine, as the driver says; empty where there is none."""
+    """GiB of each GPU of this machine, according to the driver; empty if there are none."""
     command = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
@@ -185,10 +185,10 @@ def visible_gpus() -> list[float]:
 
 
 def require_packages(topology: Topology | None = None) -> None:
-    """Refuse another OpenRLHF than the one that the adapter was written against, or one without what it needs.
+    """Check that the version of OpenRLHF for which this adapter was written is installed, with what it needs.
 
     Raises:
-        PolicyError: with the line that installs the right one.
+        PolicyError: it is not; the message has the command that installs it.
     """
     try:
         found = version("openrlhf")

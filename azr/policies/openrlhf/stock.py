@@ -1,6 +1,6 @@
-"""The border to OpenRLHF 0.11.2, Ray and vLLM: every symbol of theirs that is touched, as far as it is relied upon.
+"""Every symbol of OpenRLHF 0.11.2, Ray and vLLM that this package uses, declared as far as it relies on it.
 
-Type checkers see the declarations, a running program the real thing.
+Type checkers see the declarations; a running program imports the real symbols.
 
 ======================  ===========================================================================================
 symbol                  relied upon
@@ -99,7 +99,7 @@ class SampledText(Protocol):
 
 
 class SampledLogprobs(Protocol):
-    """Of the sampled tokens, one each (`flat_logprobs`, `logprobs = 0`)."""
+    """One logprob per sampled token (`flat_logprobs`, `logprobs = 0`)."""
 
     logprobs: list[float]
 
@@ -179,7 +179,7 @@ if TYPE_CHECKING:
         cause: BaseException
 
     class NodeAffinitySchedulingStrategy:
-        """Where an actor is to run."""
+        """The node on which an actor runs."""
 
         def __init__(self, node_id: str, soft: bool) -> None: ...
 
@@ -187,12 +187,12 @@ if TYPE_CHECKING:
     ppo_trainer: TrainerModule
 
     class SamplingParams:
-        """What vLLM is asked for with a prompt."""
+        """How vLLM samples for one prompt."""
 
         def __init__(self, **settings: object) -> None: ...
 
     class RequestOutputKind:
-        """Whether vLLM answers as it goes, or once."""
+        """Whether vLLM sends partial answers or only the final one."""
 
         FINAL_ONLY: int
 

@@ -1,4 +1,4 @@
-"""What stands in the place of OpenRLHF's trainer: it lends its engines and actors to our loop."""
+"""The replacement for OpenRLHF's trainer: it passes the engines and actors to our loop."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from azr.policies.openrlhf.stock import BasePPOTrainer, RayActorGroup, RolloutRa
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What the trainer is given beside OpenRLHF's flags. It travels to another process."""
+    """What the trainer gets in addition to OpenRLHF's flags. It is sent to another process, so it must be picklable."""
 
     play: Callable[[Policy], None]
     """The run, given the policy."""
     optimizer_steps: int
-    """Of the whole run: the horizon of the learning rate's schedule."""
+    """Optimizer steps of the whole run: the horizon of the learning rate's schedule."""
 
 
 class AZRTrainer(BasePPOTrainer):
-    """One run's controller: a Ray actor, made by OpenRLHF's `train` as it makes its own."""
+    """Controls one run: a Ray actor that OpenRLHF's `train` creates in the same way as its own trainer."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class AZRTrainer(BasePPOTrainer):
         recipe: Recipe,
         **sampling: object,
     ) -> None:
-        del sampling  # every call of `generate` says how
+        del sampling  # every call of `generate` has its own
         is_fast = not strategy.args.data.disable_fast_tokenizer
         tokenizer = get_tokenizer(pretrain, None, "left", strategy, use_fast=is_fast)
         super().__init__(
@@ -59,5 +59,5 @@ class AZRTrainer(BasePPOTrainer):
         return self._recipe.optimizer_steps
 
     def fit(self) -> None:
-        """The whole run."""
+        """Do the whole run."""
         self._recipe.play(OpenRLHFPolicy(self, self._maker))

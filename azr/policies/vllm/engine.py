@@ -1,10 +1,10 @@
-"""vLLM, at the border: the one module that imports it. Requests in, continuations out, weights replaced in place.
+"""The only module that imports vLLM: requests in, continuations out, weights replaced in place.
 
-What was found with vLLM 0.29 and is worked around here, once:
+It works around three properties of vLLM 0.29:
 
-- Its CPU build packs a tied output head when it starts and never again, so a tied head is untied and sent as well.
-- Its CPU build cannot take back a seeded draw, which an unfinished prefill needs: there, prompts are never split.
-- It seeds Python's, NumPy's and torch's random numbers, and its CPU build forbids `torch.set_num_threads` for good.
+- The CPU build packs a tied output head only when it starts, so a tied head is untied and sent with the other weights.
+- The CPU build cannot undo a seeded draw, which a partial prefill would need, so prompts are never split there.
+- vLLM seeds the random numbers of Python, NumPy and torch, and its CPU build disables `torch.set_num_threads`.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from azr.policies.generation import Continuation
 from azr.policies.randomness import untouched_randomness
 
 ENVIRONMENT = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine lives in this process, so that weights need no copy on disk
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else it takes all cores from the learner and the sandbox
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine is in this process, so that weights need no copy on disk
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # otherwise it takes all cores from the learner and the sandbox
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_LOGGING_LEVEL": "ERROR",
 }
-"""What vLLM reads from the environment; the user's own settings go before all but the first."""
+"""Environment variables for vLLM. The user's own values take precedence, except for the first one."""
 WEIGHTS_FOLDER = Path("/dev/shm")
 CPU_PREFILL_TOKENS = 8192
 Weights = Iterable[tuple[str, Tensor]]
 
 
 class EngineFault(PolicyError):
-    """The engine is beyond use."""
+    """The engine failed and cannot be used any more."""
 
 
 class Request(NamedTuple):
@@ -49,7 +49,7 @@ class Request(NamedTuple):
 
     prompt_ids: tuple[int, ...]
     num_samples: int
-    """Of a greedy request the engine draws one, whatever is said here."""
+    """The engine draws only one for a greedy request."""
     temperature: float
     top_p: float
     max_new_tokens: int
@@ -59,51 +59,51 @@ class Request(NamedTuple):
 
 
 class Setup(NamedTuple):
-    """What an engine is made of."""
+    """What an engine is started with."""
 
     source: str
     """The model's folder or hub name."""
     dtype: torch.dtype
     device: torch.device
     window: int
-    """Tokens of a prompt and its completion."""
+    """Most tokens of a prompt and its completion together."""
     positions: int
-    """What the model's folder says it was made for."""
+    """The window that the model's folder declares."""
     vocabulary: int
-    """Tokens that the model knows."""
+    """Number of tokens that the model knows."""
     is_tied: bool
     """Whether the output head is the embedding."""
     end_ids: tuple[int, ...]
     ignores_temperature: bool
-    """Logprobs are those before temperature; else they are after temperature and top-p."""
+    """Whether logprobs are taken before temperature; otherwise they are taken after temperature and top-p."""
 
 
 class Engine(Protocol):
-    """What `sampler.VllmSampler` drives; one thread at a time."""
+    """What `sampler.VllmSampler` needs from an engine. Only one thread at a time may call it."""
 
     def add(self, name: str, request: Request) -> None:
-        """Let the request join the batch with the next step."""
+        """Add the request to the batch from the next step on."""
         ...
 
     def step(self) -> list[tuple[str, list[Continuation]]]:
-        """One forward pass over all that runs; requests that finished with it."""
+        """Run one forward pass over all running requests; returns those that finished."""
         ...
 
     def load(self, weights: Weights) -> None:
-        """Replace the weights and forget all that was computed with the ones before. Wakes the engine."""
+        """Replace the weights and drop everything computed with the previous ones. Wakes the engine."""
         ...
 
     def sleep(self) -> None:
-        """Give the accelerator's memory back; only `load` may follow."""
+        """Release the GPU's memory; only `load` may follow."""
         ...
 
     def shutdown(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
         ...
 
 
 class VllmEngine:
-    """Implements `Engine`. Every fault of vLLM is an `EngineFault`."""
+    """Implements `Engine`. Every error of vLLM becomes an `EngineFault`."""
 
     def __init__(self, setup: Setup, config: VllmConfig) -> None:
         self._setup = setup
@@ -112,11 +112,11 @@ class VllmEngine:
         self._is_asleep = False
         self._in_process = config.tensor_parallel == 1
         arguments = engine_arguments(setup, config)
-        with _faults("start"), _left_alone():
+        with _faults("start"), _restored_globals():
             self._engine: Any = self._vllm.LLMEngine.from_engine_args(self._vllm.EngineArgs(**arguments))
 
     def add(self, name: str, request: Request) -> None:
-        with _faults("take a request"):
+        with _faults("accept a request"):
             prompt = {"prompt_token_ids": list(request.prompt_ids)}
             self._engine.add_request(name, prompt, self._sampling_params(request))
 
@@ -126,7 +126,7 @@ class VllmEngine:
         return [(output.request_id, [_continuation(one) for one in output.outputs]) for output in finished]
 
     def load(self, weights: Weights) -> None:
-        with _faults("take over the learner's weights"):
+        with _faults("load the learner's weights"):
             self._wake("weights")
             if self._in_process:
                 self._engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
@@ -135,7 +135,7 @@ class VllmEngine:
             self._wake("kv_cache")
             self._is_asleep = False
             if not self._engine.reset_prefix_cache():
-                raise EngineFault("vLLM did not forget the prefixes that it computed with the weights before")
+                raise EngineFault("vLLM did not drop the prefixes that it computed with the previous weights")
 
     def sleep(self) -> None:
         if self._sleeps and not self._is_asleep:
@@ -144,7 +144,7 @@ class VllmEngine:
             self._is_asleep = True
 
     def shutdown(self) -> None:
-        with _left_alone():
+        with _restored_globals():
             self._engine.engine_core.shutdown()
 
     def _wake(self, what: str) -> None:
@@ -153,8 +153,7 @@ class VllmEngine:
             self._engine.wake_up(tags=[what])
 
     def _load_through_folder(self, weights: Weights) -> None:
-        """Worker processes of their own cannot be handed tensors: they read the weights from memory that looks like
-        a disk."""
+        """Separate worker processes cannot be given tensors, so they read the weights from a file in memory."""
         with TemporaryDirectory(dir=WEIGHTS_FOLDER if WEIGHTS_FOLDER.is_dir() else None) as folder:
             save_file({name: weight.contiguous() for name, weight in weights}, Path(folder) / "model.safetensors")
             self._engine.collective_rpc("reload_weights", kwargs={"weights_path": folder})
@@ -168,7 +167,7 @@ class VllmEngine:
             seed=request.seed,
             allowed_token_ids=list(request.allowed_ids) if request.allowed_ids is not None else None,
             stop_token_ids=list(self._setup.end_ids),
-            ignore_eos=True,  # the end tokens are ours, whatever the folder says
+            ignore_eos=True,  # `stop_token_ids` decides, not the model's folder
             logprobs=0,
             detokenize=False,
             output_kind=self._vllm.sampling_params.RequestOutputKind.FINAL_ONLY,
@@ -176,7 +175,7 @@ class VllmEngine:
 
 
 def import_vllm() -> Any:
-    """vLLM, told by the environment how to behave in here.
+    """Import vLLM with the environment that it needs in this process.
 
     Raises:
         PolicyError: it is not installed.
@@ -206,9 +205,7 @@ def engine_arguments(setup: Setup, config: VllmConfig) -> dict[str, object]:
         "enforce_eager": config.enforce_eager,
         "enable_prefix_caching": True,
         "enable_sleep_mode": config.sleep and setup.device.type == "cuda",
-        "load_format": "dummy"
-        if config.tensor_parallel == 1
-        else "auto",  # `load` follows; it needs "auto" for folders
+        "load_format": "dummy" if config.tensor_parallel == 1 else "auto",  # `load` from a folder needs "auto"
         "logprobs_mode": "raw_logprobs" if setup.ignores_temperature else "processed_logprobs",
         "generation_config": "vllm",
         "disable_log_stats": True,
@@ -230,7 +227,7 @@ def _cpu_arguments(setup: Setup, config: VllmConfig) -> dict[str, object]:
         "kv_cache_memory_bytes": config.cpu_cache_gib * 2**30,
         "enable_chunked_prefill": False,
         "max_num_batched_tokens": max(setup.window, CPU_PREFILL_TOKENS),
-        "enforce_eager": True,  # compiling takes 20 s and gains nothing at the sizes that a CPU is for
+        "enforce_eager": True,  # compiling takes 20 s and does not pay off for models that fit a CPU
     }
 
 
@@ -243,7 +240,7 @@ def _continuation(output: Any) -> Continuation:
 
 @contextmanager
 def _faults(doing: str) -> Generator[None]:
-    """Whatever vLLM raises, as ours: it has no tree of errors that says which of them it survives."""
+    """Translate every error of vLLM: their types do not say which of them the engine survives."""
     try:
         yield
     except EngineFault:
@@ -253,8 +250,8 @@ def _faults(doing: str) -> Generator[None]:
 
 
 @contextmanager
-def _left_alone() -> Generator[None]:
-    """Global random numbers and torch's way to set threads are afterwards what they were."""
+def _restored_globals() -> Generator[None]:
+    """Restore the global random states and `torch.set_num_threads` afterwards."""
     python_state, numpy_state = random.getstate(), numpy.random.get_state()
     set_num_threads: Callable[[int], None] = torch.set_num_threads
     try:

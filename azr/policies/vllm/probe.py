@@ -1,4 +1,4 @@
-"""Whether the engine computes what the learner computes: a few greedy tokens, and their logprobs under both."""
+"""Checks that the engine computes what the learner computes: a few greedy tokens, and their logprobs under both."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NAME = "probe"
 PROMPT_TOKENS = 16
 NEW_TOKENS = 4
 TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.5}
-"""Of the mean difference in nats. Other weights or another architecture are off by whole nats; kernels by far less."""
+"""Largest accepted mean difference, in nats. Wrong weights differ by whole nats, other kernels by far less."""
 
 
 def require_agreement(engine: Engine, model: PreTrainedModel, setup: Setup) -> None:
-    """Raises `PolicyError` when the logprobs of the engine are not those of the model."""
+    """Raises `PolicyError` if the engine's logprobs are not those of the model."""
     length = min(PROMPT_TOKENS, setup.window - NEW_TOKENS)
     prompt_ids = tuple(place * setup.vocabulary // length for place in range(length))
     engine.add(NAME, Request(prompt_ids, 1, temperature=0.0, top_p=1.0, max_new_tokens=NEW_TOKENS, seed=0))
@@ -32,14 +32,14 @@ def require_agreement(engine: Engine, model: PreTrainedModel, setup: Setup) -> N
     if not gap <= TOLERANCE[setup.dtype]:
         raise PolicyError(
             f"vLLM and the learner disagree on the logprobs of the same tokens by {gap:.3g} nats, where "
-            f"{TOLERANCE[setup.dtype]} are allowed: it did not take over the weights of {setup.source}, or it "
-            f'implements {type(model).__name__} differently; set policy.rollouts = "transformers"'
+            f"{TOLERANCE[setup.dtype]} are allowed: vLLM did not load the weights of {setup.source}, or it "
+            f'implements {type(model).__name__} differently. Set policy.rollouts = "transformers"'
         )
 
 
 @torch.no_grad()
 def _logprobs(model: PreTrainedModel, prompt_ids: tuple[int, ...], token_ids: tuple[int, ...]) -> Tensor:
-    """Of the completion's tokens, in one pass."""
+    """Logprobs of the completion's tokens, in one pass."""
     ids_T = torch.tensor([*prompt_ids, *token_ids], device=model.device)
     logits_TV = cast(Tensor, model(input_ids=ids_T.unsqueeze(0), use_cache=False).logits)[0]
     logprobs_TV = logits_TV[len(prompt_ids) - 1 : -1].float().log_softmax(-1)

@@ -1,4 +1,4 @@
-"""Requests of many calls in one running batch. Read `VllmSampler` first."""
+"""Serves the requests of many calls in one running batch. Read `VllmSampler` first."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from azr.policies.vllm.engine import Engine, EngineFault, Request, Setup, Weight
 
 Group = list[Continuation]
 Allowed = tuple[int, ...] | None
-"""Tokens that may be drawn at one place; None allows all."""
+"""Tokens that may be drawn next; None allows all."""
 START = Continuation((), (), is_truncated=True)
-"""Nothing drawn yet."""
+"""A continuation without tokens."""
 
 
 class Parts(NamedTuple):
-    """What the sampler is put together from."""
+    """What a sampler is built from."""
 
     make_engine: Callable[[], Engine]
     weights: Callable[[], Weights]
-    """The learner's, as they are when it is called."""
+    """The learner's weights at the time of the call."""
     check: Callable[[Engine], None]
-    """Given an engine with new weights; raises when it does not compute what the learner computes."""
+    """Called with an engine that has new weights; raises if it does not compute what the learner computes."""
     closing_steps: Callable[[], Steps]
-    """What closes a thought."""
+    """Tokens that close a thought."""
 
 
 class VllmSampler:
     """Implements `azr.policies.sampler.Sampler`.
 
-    The engine is driven in the policy's one thread, so that sampling and learning take turns. Whose turn it is drives
-    until that call is answered; calls of the same epoch that came meanwhile ride along, and are answered when they are
-    done. An engine that dies is replaced once, with the learner's weights; what was unanswered starts from its own seed
-    again, and so draws what it would have drawn. One that dies twice in a row fails the calls.
+    The engine runs in the policy's one thread, so that sampling and learning take turns. A call drives the engine until
+    its own requests are answered; calls of the same epoch that arrive meanwhile join the batch and are answered as soon
+    as they are done. A failed engine is replaced once, with the learner's weights. Unanswered requests start again from
+    their own seeds, so they draw the same tokens. A second failure in a row fails the calls.
     """
 
     def __init__(self, thread: ThreadPoolExecutor, setup: Setup, parts: Parts) -> None:
@@ -70,7 +70,7 @@ class VllmSampler:
         """`num_samples` continuations of each row.
 
         Raises:
-            PolicyError: a prompt is too long, logprobs cannot be had as asked for, or the engine died twice.
+            PolicyError: a prompt is too long, vLLM cannot give logprobs for this sampling, or the engine failed twice.
         """
         self._require_possible(rows, sampling)
         if sampling.thinking != "free":
@@ -79,7 +79,7 @@ class VllmSampler:
         return await self._continued(requests, epoch)
 
     def release(self) -> None:
-        """The weights are about to change: the engine sleeps until it is next needed, and takes the new ones then."""
+        """Put the engine to sleep, because the weights are about to change. The next call loads the new ones."""
         self._is_current = False
         if self._engine is not None:
             try:
@@ -88,10 +88,10 @@ class VllmSampler:
                 self._discard()
 
     def start(self) -> Engine:
-        """An engine that computes what the learner computes. In the policy's thread.
+        """An engine that computes what the learner computes. Called in the policy's thread.
 
         Raises:
-            PolicyError: there is none to be had.
+            PolicyError: the engine does not start, or does not agree with the learner.
         """
         if self._engine is None:
             self._engine = self._parts.make_engine()
@@ -106,17 +106,17 @@ class VllmSampler:
         longest, window = max((len(row) for row in rows), default=0), self._setup.window
         if longest + sampling.max_new_tokens > window:
             raise PolicyError(
-                f"a prompt of {longest} tokens and {sampling.max_new_tokens} to come do not fit vLLM's window of "
-                f"{window}: set sampling.max_prompt_tokens to {longest} or more"
+                f"a prompt of {longest} tokens and {sampling.max_new_tokens} new tokens do not fit into vLLM's window "
+                f"of {window}: set sampling.max_prompt_tokens to {longest} or more"
             )
         if self._setup.ignores_temperature and sampling.temperature not in (0.0, 1.0):
             raise PolicyError(
-                f"with sampling.top_p below 1 vLLM tells logprobs of temperature 1 only, not {sampling.temperature}: "
+                f"with sampling.top_p below 1 vLLM gives logprobs at temperature 1 only, not {sampling.temperature}: "
                 "set sampling.top_p to 1 or the temperature to 1"
             )
 
     async def _steered(self, rows: Rows, sampling: Sampling, *, stream: Stream, epoch: int) -> list[Group]:
-        """First the tokens that are steered, one by one from those that are allowed, then the rest."""
+        """Sample the steered tokens first, one at a time from the allowed ones, then the rest."""
         width = sampling.num_samples
         prompts = [tuple(row) for row in rows for _ in range(width)]
         drawn = [START] * len(prompts)
@@ -179,7 +179,7 @@ class VllmSampler:
             self._is_replacement = False
 
     def _replace(self, fault: EngineFault) -> None:
-        """The first fault in a row costs the engine, the second the calls."""
+        """Replace the engine after a first fault; after a second one in a row, fail the calls."""
         if self._is_replacement:
             self._fail(fault)
             return
@@ -204,7 +204,7 @@ class VllmSampler:
         engine, self._engine = self._engine, None
         self._is_current = False
         if engine is not None:
-            with suppress(Exception):  # a dead engine may fail to die
+            with suppress(Exception):  # a failed engine may also fail to shut down
                 engine.shutdown()
 
 
@@ -223,19 +223,19 @@ class _Call:
         return [place for place in range(len(self.requests)) if place not in self._groups]
 
     def settle(self, place: int, group: Group) -> None:
-        """Take one answer; the last one answers the call."""
+        """Store one answer; the last one completes the call."""
         self._groups[place] = self._widened(place, group)
         if len(self._groups) == len(self.requests):
             self.answer.set_result([self._groups[place] for place in range(len(self.requests))])
 
     def _widened(self, place: int, group: Group) -> Group:
-        """vLLM refuses several greedy samples: they are all alike."""
+        """Repeat a greedy answer: vLLM refuses to draw several, because they are all alike."""
         wanted = self.requests[place]
         return group * wanted.num_samples if wanted.temperature == 0 else group
 
 
 def request(row: Sequence[int], sampling: Sampling, *, seed: int, allowed: Allowed = None) -> Request:
-    """What the engine is asked to do with one row."""
+    """The engine's request for one row."""
     return Request(
         prompt_ids=tuple(row),
         num_samples=sampling.num_samples,
@@ -248,7 +248,7 @@ def request(row: Sequence[int], sampling: Sampling, *, seed: int, allowed: Allow
 
 
 def joined(head: Continuation, tail: Continuation) -> Continuation:
-    """The two as if they had been drawn in one go."""
+    """Both parts as one continuation."""
     return Continuation(
         (*head.token_ids, *tail.token_ids), (*head.logprobs, *tail.logprobs), is_truncated=tail.is_truncated
     )

@@ -1,4 +1,4 @@
-"""From config and model to a sampler on vLLM; what cannot work is refused here, before training."""
+"""Builds a vLLM sampler from config and model; refuses combinations that cannot work before training starts."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from azr.policies.vllm.sampler import Parts, VllmSampler
 from azr.policies.vllm.weights import checkpoint_weights, is_tied
 
 EXTENDABLE = {"default", "llama3"}
-"""Rotary embeddings that do not depend on how long the model was said to be."""
+"""Rotary embeddings that do not depend on the window that the model declares."""
 
 
 def vllm_sampler(model: ModelConfig, sampling: SamplingConfig, vllm: VllmConfig) -> MakeSampler:
-    """What makes the sampler once the model is loaded.
+    """A function that makes the sampler once the model is loaded.
 
     Raises:
         PolicyError: vLLM is not installed.
-        ConfigError: it cannot tell logprobs of this sampling.
+        ConfigError: vLLM cannot give logprobs for this sampling.
     """
     if sampling.top_p < 1 and sampling.temperature != 1:
         raise ConfigError(
-            f"vLLM cannot tell logprobs of temperature {sampling.temperature} before top-p {sampling.top_p}: "
+            f"vLLM cannot give logprobs at temperature {sampling.temperature} before top-p {sampling.top_p}: "
             "set sampling.top_p = 1, or sampling.temperature = 1",
             key="sampling.top_p",
         )
@@ -48,7 +48,7 @@ def vllm_sampler(model: ModelConfig, sampling: SamplingConfig, vllm: VllmConfig)
 
 
 def parts_of(loaded: LoadedModel, setup: Setup, vllm: VllmConfig) -> Parts:
-    """The real parts."""
+    """The parts with a real engine."""
 
     def check(engine: Engine) -> None:
         require_agreement(engine, loaded.model, setup)
@@ -62,10 +62,10 @@ def parts_of(loaded: LoadedModel, setup: Setup, vllm: VllmConfig) -> Parts:
 
 
 def setup_of(loaded: LoadedModel, model: ModelConfig, sampling: SamplingConfig) -> Setup:
-    """What the engine has to be for this model and this sampling.
+    """The engine's setup for this model and this sampling.
 
     Raises:
-        PolicyError: prompt and completion are longer than the model can be made.
+        PolicyError: prompt and completion are longer than the model supports.
     """
     setup = Setup(
         source=resolve_path(model.path),
@@ -82,23 +82,23 @@ def setup_of(loaded: LoadedModel, model: ModelConfig, sampling: SamplingConfig) 
     if setup.window > setup.positions and rotary not in EXTENDABLE:
         raise PolicyError(
             f"sampling.max_prompt_tokens + sampling.max_new_tokens = {setup.window} tokens, but the model was made for "
-            f"{setup.positions} and its {rotary} positions cannot be continued: "
+            f"{setup.positions} and its {rotary} positions cannot be extended: "
             f"set sampling.max_prompt_tokens = {max(1, setup.positions - sampling.max_new_tokens)}"
         )
     return setup
 
 
 def rope_type(loaded: LoadedModel) -> str:
-    """How positions enter; `unknown` where it is not by one rotary embedding for all layers."""
+    """Kind of rotary embedding; `unknown` if there is not a single one for all layers."""
     parameters = cast("dict[str, object] | None", getattr(loaded.model.config, "rope_parameters", None)) or {}
     return str(parameters.get("rope_type", "unknown"))
 
 
 def require_devices(setup: Setup, vllm: VllmConfig) -> None:
-    """Raises `PolicyError` when there are fewer GPUs than the model is to be spread over."""
+    """Raises `PolicyError` if there are fewer GPUs than `vllm.tensor_parallel`."""
     available = torch.cuda.device_count() if setup.device.type == "cuda" else 1
     if vllm.tensor_parallel > available:
         raise PolicyError(
-            f"vllm.tensor_parallel = {vllm.tensor_parallel}, but there are {available} devices to spread the model "
-            f"over: set vllm.tensor_parallel = {available}"
+            f"vllm.tensor_parallel = {vllm.tensor_parallel}, but the number of devices is {available}: "
+            f"set vllm.tensor_parallel = {available}"
         )

@@ -1,4 +1,4 @@
-"""The learner's weights as a checkpoint would have them: names of the model's folder, adapters merged, one by one."""
+"""The learner's weights under the names that the model's folder uses, with adapters merged, one tensor at a time."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def is_tied(loaded: LoadedModel) -> bool:
 
 
 def head_weight(loaded: LoadedModel) -> Tensor | None:
-    """The output head's weight, where there is one."""
+    """The output head's weight; None if the model has no head."""
     head = cast("torch.nn.Module | None", loaded.model.get_output_embeddings())
     return None if head is None else cast(Tensor, head.weight)
