@@ -220,6 +220,7 @@ def test_ordinary_spellings_are_read(text: str, value: Any) -> None:
         "Fraction('1/3')", "Fraction(1, 0)", "Fraction(0.5)", "Decimal('x')", "Decimal('sNaN')", "Decimal(0.1)", "range(0)(1)", "range(1, 2, 0)",
         "range(1.0)", "float('1')", "float(b'1')", "complex('1')", "date(2020, 13, 1)", "date(b'abcd')", "datetime(b'0123456789')", "timedelta(days=10**10)",
         "timezone(1)", "datetime.timezone.max", "Counter('aab')", "Counter(a=1)", "deque(maxlen=-1)", "deque([], wrong=1)", "True()", "nan()", "\u0661", "\uff4ean",
+        "defaultdict(exit().x, {})", "defaultdict([1].x, {})", "defaultdict((lambda: 1).x, {})", "defaultdict(1, {})", "defaultdict()",
     ],
 )  # fmt: skip
 def test_whatever_computes_or_is_no_value_is_refused(text: str) -> None:
