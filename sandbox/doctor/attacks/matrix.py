@@ -153,7 +153,10 @@ class _Runner:
         return result
 
     async def _validated(self, case: Case) -> AttackResult:
-        """As validation does: both slots, two calls in each. A program that passes runs again and must still agree."""
+        """As validation does: both slots, two calls in each. A program that passes runs again and must still agree.
+
+        If it passes and only fails later, the status is that of the later run.
+        """
         jobs = [self._job(case, slot) for slot in SLOTS]
         runs = [execution.results[0] for execution in await self.executor.run(jobs)]
         run = next((run for run in runs if not run.ok), runs[0])
@@ -164,6 +167,8 @@ class _Runner:
         if is_accepted:
             later = [(await self._execution(job)).results[0] for job in jobs * LATER_RUNS]
         has_varied = is_accepted and not (case.may_be_constant and _agree([*runs, *later]))
+        if is_accepted and _agree([*runs, *(each for each in later if each.ok)]):
+            run = next((each for each in later if not each.ok), run)
         value = run.value if is_accepted else ""
         return result_of(case, Observation(str(run.status), is_accepted, value, has_varied=has_varied))
 
@@ -201,7 +206,8 @@ class _Runner:
 def _can_be_due_to_load(result: AttackResult) -> bool:
     """A busy machine can delay a program or the clean-up after it; the case then runs again by itself."""
     is_odd = result.outcome is AttackOutcome.HELD and not result.is_expected
-    has_failed_later = result.outcome is AttackOutcome.UNDETECTED and result.case.may_be_constant
+    is_undetected = result.outcome is AttackOutcome.UNDETECTED
+    has_failed_later = is_undetected and result.case.may_be_constant and result.status != Status.OK
     return result.outcome is AttackOutcome.ALIVE or is_odd or has_failed_later
 
 
