@@ -153,24 +153,16 @@ class _Runner:
         return result
 
     async def _validated(self, case: Case) -> AttackResult:
-        """As validation does: both slots, two calls in each. A program that passes runs again and must still agree.
-
-        If it passes and only fails later, the status is that of the later run.
-        """
+        """As validation does: both slots, two calls in each. A program that passes runs again and must still agree."""
         jobs = [self._job(case, slot) for slot in SLOTS]
         runs = [execution.results[0] for execution in await self.executor.run(jobs)]
         run = next((run for run in runs if not run.ok), runs[0])
         if run.status is Status.FORBIDDEN:
             return held_by_screen(case)
-        is_accepted = all(run.ok and run.is_repeatable for run in runs) and _agree(runs)
-        later: list[RunResult] = []
-        if is_accepted:
-            later = [(await self._execution(job)).results[0] for job in jobs * LATER_RUNS]
-        has_varied = is_accepted and not (case.may_be_constant and _agree([*runs, *later]))
-        if is_accepted and _agree([*runs, *(each for each in later if each.ok)]):
-            run = next((each for each in later if not each.ok), run)
-        value = run.value if is_accepted else ""
-        return result_of(case, Observation(str(run.status), is_accepted, value, has_varied=has_varied))
+        if not all(run.ok and run.is_repeatable for run in runs) or not _agree(runs):
+            return result_of(case, Observation(str(run.status), accepted=False, value=""))
+        later = [(await self._execution(job)).results[0] for job in jobs * LATER_RUNS]
+        return result_of(case, _seen_of_accepted(case, runs, later))
 
     def _job(self, case: Case, slot: int) -> Job:
         program = self.decoys.fill_in(case.program)
@@ -201,6 +193,15 @@ class _Runner:
         """By the supervisor's clock, and by ours if the program blocked the whole job for more than ten seconds."""
         allowed_s = 2 * self.limits.wall_s + GRACE_S  # the limit is per call, and a run makes two
         return execution.wall_s > allowed_s or elapsed_s > allowed_s + 10
+
+
+def _seen_of_accepted(case: Case, runs: Sequence[RunResult], later: Sequence[RunResult]) -> Observation:
+    """What is seen of a program that validation accepted. If it only fails later, the status is of that failure."""
+    has_varied = not (case.may_be_constant and _agree([*runs, *later]))
+    decisive = runs[0]
+    if _agree([*runs, *(run for run in later if run.ok)]):
+        decisive = next((run for run in later if not run.ok), decisive)
+    return Observation(str(decisive.status), accepted=True, value=runs[0].value, has_varied=has_varied)
 
 
 def _can_be_due_to_load(result: AttackResult) -> bool:
