@@ -187,7 +187,7 @@ def disk_faults(doing: str) -> Generator[None]:
 
 
 def boot_id() -> str:
-    """The boot of the host that the monotonic clock belongs to; empty if the kernel does not tell it."""
+    """The boot of the host that the monotonic clock belongs to; empty if the kernel does not report it."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""

@@ -93,9 +93,9 @@ def test_containers_end_with_the_process_that_owns_them(client: docker.DockerCli
         "import asyncio, os\nfrom sandbox import DockerExecutor\nfrom sandbox.host.container import owner\n"
         "async def main():\n await DockerExecutor().__aenter__()\n print(owner(), flush=True)\n os._exit(1)\nasyncio.run(main())"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    label = told.stdout.strip()
-    assert label, told.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    label = done.stdout.strip()
+    assert label, done.stderr
     for _ in range(50):
         if not own_containers(client, label):
             return
