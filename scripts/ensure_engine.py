@@ -47,21 +47,21 @@ class Host(Protocol):
     is_root: bool
 
     def answers(self) -> bool:
-        """True when an engine answers."""
+        """Whether an engine answers."""
         ...
 
     def has(self, program: str) -> bool: ...
 
     def run(self, *command: str) -> bool:
-        """Run a command to its end, its output to the terminal; True when it succeeded."""
+        """Run a command to its end and show its output on the terminal; True if it succeeded."""
         ...
 
     def start(self, options: Sequence[str]) -> Daemon:
-        """Start dockerd in a session of its own, its output in the log."""
+        """Start dockerd in its own session; its output goes to the log."""
         ...
 
     def is_running(self, name: str) -> bool:
-        """True when the pid file of dockerd or its containerd names a living process of that name; a stale one goes."""
+        """Whether the pid file of dockerd or containerd names such a running process; removes a stale file."""
         ...
 
     def has_systemd(self) -> bool: ...
@@ -77,7 +77,7 @@ def ensure(host: Host) -> None:
     """Return when an engine answers.
 
     Raises:
-        EngineUnavailable: none answers and none could be started; one paragraph with what to do.
+        EngineUnavailable: none answers and none could be started; the message says what to do.
     """
     if host.answers():
         return
@@ -98,10 +98,10 @@ def ensure(host: Host) -> None:
 
 
 def start_by_hand(host: Host, variants: Sequence[Sequence[str]]) -> None:
-    """Start dockerd itself, with fewer needs each time it gives up.
+    """Start dockerd with each set of options in turn until it answers.
 
     Raises:
-        EngineUnavailable: it gave up every time; the message ends with its last words.
+        EngineUnavailable: it never answered; the message ends with the last lines of its log.
     """
     host.is_running("dockerd")
     host.is_running("containerd")
@@ -112,8 +112,8 @@ def start_by_hand(host: Host, variants: Sequence[Sequence[str]]) -> None:
             return
         daemon.terminate()
     raise EngineUnavailable(
-        "dockerd was started but does not come up on this machine. Start a Docker engine yourself, or name one in "
-        f"DOCKER_HOST. Its last words:\n{host.log_tail()}"
+        "dockerd was started but does not answer on this machine. Start a Docker engine yourself, or name one in "
+        f"DOCKER_HOST. The last lines of its log:\n{host.log_tail()}"
     )
 
 
@@ -132,13 +132,13 @@ def _install(host: Host) -> None:
 
 
 def _comes_up(host: Host, daemon: Daemon | None = None) -> bool:
-    """True as soon as an engine answers; False when the daemon has ended or the time is over."""
+    """True as soon as an engine answers; False if the daemon has ended or `WAIT_S` have passed."""
     for _ in range(WAIT_S * 2):
         if host.answers():
             return True
         if daemon is not None and daemon.poll() is not None:
             host.sleep(1)
-            return host.answers()  # another process may have won the race for the socket
+            return host.answers()  # another process may have started an engine on the same socket first
         host.sleep(0.5)
     return False
 
@@ -179,7 +179,7 @@ class LocalHost:
             )
 
     def _settings(self) -> tuple[str, ...]:
-        """Options that make runsc known to the engine, where it is installed and nobody has settings of their own."""
+        """Options that register runsc with the engine if runsc is installed and the machine has no settings file."""
         runsc = shutil.which("runsc", path=_search_path())
         if runsc is None or Path("/etc/docker/daemon.json").exists():
             return ()
@@ -192,7 +192,7 @@ class LocalHost:
         pid_file = self._run_folder / PID_FILES[name]
         try:
             about = Path("/proc", pid_file.read_text().strip(), "stat").read_text()
-            if f"({name})" in about and about.rpartition(")")[2].split()[0] != "Z":  # nobody may be there to reap it
+            if f"({name})" in about and about.rpartition(")")[2].split()[0] != "Z":  # Z: a zombie
                 return True
         except OSError:  # no pid file, or its process is gone
             pass
@@ -224,12 +224,12 @@ def _apart(folder: Path) -> tuple[str, ...]:
 
 
 def _search_path() -> str:
-    """sbin folders are not in every user's PATH, and dockerd lies there."""
+    """PATH and the sbin folders: dockerd is in one of them, and not every user's PATH contains them."""
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when an engine answers; 1 with the reason on stderr."""
+    """Returns 0 if an engine answers, else 1 after printing the reason to stderr."""
     parser = argparse.ArgumentParser(prog="ensure_engine", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--under", type=Path, help="run a separate engine in this folder")
     under: Path | None = parser.parse_args(arguments).under

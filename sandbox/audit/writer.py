@@ -61,16 +61,24 @@ class Writer:
                 self._connection.execute("PRAGMA synchronous = NORMAL")
 
     def write_quickly(self, records: Sequence[Record]) -> bool:
-        """Like `write`, but returns False and writes nothing if that would take long or wait for another process."""
-        if len(records) > MAX_QUICK_RECORDS or self._num_unchecked >= CHECKPOINT_RECORDS:
+        """Like `write`, but returns False and writes nothing if that would take long or wait for another thread or
+        process."""
+        is_short = len(records) <= MAX_QUICK_RECORDS and self._num_unchecked < CHECKPOINT_RECORDS
+        if not is_short or not self._lock.acquire(blocking=False):
             return False
-        with disk_faults("write"), self._lock:
-            try:
-                self._commit(records)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # extended codes say why
-                    return False
-                raise
+        try:
+            with disk_faults("write"):
+                return self._committed_unless_busy(records)
+        finally:
+            self._lock.release()
+
+    def _committed_unless_busy(self, records: Sequence[Record]) -> bool:
+        try:
+            self._commit(records)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:  # extended codes say why
+                return False
+            raise
         return True
 
     @property
@@ -179,7 +187,7 @@ def disk_faults(doing: str) -> Generator[None]:
 
 
 def boot_id() -> str:
-    """The boot of the host that the monotonic clock belongs to; empty if the kernel does not tell it."""
+    """The boot of the host that the monotonic clock belongs to; empty if the kernel does not report it."""
     with contextlib.suppress(OSError):
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""

@@ -108,7 +108,12 @@ class DockerBackend:
                 stream.close()
                 await asyncio.to_thread(self._remove, name)
             raise
-        reader, writer = await asyncio.open_connection(sock=stream)
+        try:
+            reader, writer = await asyncio.open_connection(sock=stream)
+        except BaseException:
+            stream.close()
+            await asyncio.to_thread(self._remove, name)
+            raise
         return DockerChannel(functools.partial(self._remove, name), reader, writer)
 
     def close(self) -> None:
@@ -156,7 +161,8 @@ class DockerBackend:
         self._may_have_leftovers = False
         try:
             found = _labelled(self._impatient, f"{EXECUTOR_LABEL}={self._executor}")
-            for name in {container["Names"][0].removeprefix("/") for container in found} - self._in_use:
+            names = {name.removeprefix("/") for container in found for name in container["Names"] or ()}
+            for name in names - self._in_use:
                 self._remove(name)
         except (DockerException, OSError):
             self._may_have_leftovers = True

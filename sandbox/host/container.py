@@ -91,4 +91,16 @@ def owner() -> str:
 def is_orphan(label: str) -> bool:
     """True if the label names a process of this boot and namespace that has ended; False if that is unknown."""
     boot, namespace, _ = owner().split(":")
-    return label.startswith(f"{boot}:{namespace}:") and not Path("/proc", label.rpartition(":")[2]).exists()
+    number = label.removeprefix(f"{boot}:{namespace}:")
+    return number != label and number.isdecimal() and not _is_running(int(number))
+
+
+def _is_running(process: int) -> bool:
+    """Asked with a signal of number 0, because /proc may hide the processes of other users."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

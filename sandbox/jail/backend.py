@@ -88,7 +88,7 @@ class JailBackend:
         )
 
     async def check(self) -> None:
-        """There is no engine that could be away."""
+        """Jails need no engine, so there is nothing to check."""
 
     def close(self) -> None:
         """Each jail has been removed with its channel."""

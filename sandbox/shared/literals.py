@@ -230,16 +230,16 @@ _NODES: dict[type[ast.expr], Callable[[_Reader, Any], Any]] = {
 
 
 def _dotted(node: ast.expr) -> str:
-    """The dotted name that a node writes out, `collections.Counter`; of any other node, a text that is not a name."""
+    """The dotted name that a node writes out, `collections.Counter`; empty for any other node."""
     if isinstance(node, ast.Attribute):
-        return f"{_dotted(node.value)}.{node.attr}"
+        owner = _dotted(node.value)
+        return f"{owner}.{node.attr}" if owner else ""
     return node.id if isinstance(node, ast.Name) else ""
 
 
 def _drop_factory(call: ast.Call) -> None:
     """The factory of a defaultdict (`int`, `None`) is not part of its value."""
     factory = call.args.pop(0) if call.args else None
-    if not isinstance(factory, ast.Name | ast.Attribute) and not (
-        isinstance(factory, ast.Constant) and factory.value is None
-    ):
+    is_none = isinstance(factory, ast.Constant) and factory.value is None
+    if factory is None or not (is_none or _dotted(factory)):
         raise NotCanonical("the first argument of defaultdict must be its factory")

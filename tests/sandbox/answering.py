@@ -1,4 +1,4 @@
-"""Executors that answer the doctor's probes from a table: a strong sandbox, a weak one, any other."""
+"""An executor that answers the doctor's probes from a table; tables for a strong and a weak sandbox."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RUNC = Isolation("docker", "runc", "sha256:0", seccomp="a" * 64, kernel="6.1.0",
 GVISOR = replace(RUNC, runtime="runsc", seccomp="")
 
 Answers = Mapping[str, object]
-"""By probe: a value, an `OSError` that was raised, or the status that it ended with; `BySlot` has one a slot."""
+"""By probe: the value it returns, the `OSError` it raises, or the status it ends with; `BySlot` holds one per slot."""
 
 
 class BySlot(tuple[object, object]):
@@ -74,7 +74,7 @@ WEAK: dict[str, object] = STRONG | {
 
 
 class AnsweringExecutor:
-    """Answers each probe from a table, as a sandbox of that kind would."""
+    """Answers each probe from a table instead of running it."""
 
     def __init__(self, answers: Answers, isolation: Isolation = RUNC) -> None:
         self.answers = answers

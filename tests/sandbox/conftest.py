@@ -1,4 +1,4 @@
-"""One running executor a backend for the whole session; no engine is a failure, not a skip."""
+"""One running executor per backend for the whole session. Without an engine the tests fail; they are not skipped."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Running:
     def call(
         self, program: str, *inputs: str, limits: Limits | None = None, forbidden: tuple[str, ...] = ()
     ) -> Execution:
-        """One job, with short limits, on one call without arguments unless told otherwise."""
+        """Run one job; by default one call without arguments, under short limits."""
         job = Job(program, inputs or ("",), limits=limits or Limits(wall_s=1.5, cpu_s=1.5), forbidden=forbidden)
         return self.run(job)[0]
 

@@ -1,4 +1,4 @@
-"""An engine of the test's own, apart from the system's: it may be killed, stopped and started again."""
+"""A separate Docker engine for a test, which may kill, stop and restart it without touching the system's engine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import pytest
 from sandbox.docker import image
 from scripts.ensure_engine import NO_NETWORK, VFS, Daemon, LocalHost, start_by_hand
 
-NEEDS_ROOT = "an engine of one's own needs root and dockerd"
+NEEDS_ROOT = "a separate engine needs root and dockerd"
 CAN_START = os.geteuid() == 0 and shutil.which("dockerd") is not None
 GONE_S = 30
 SDK_LEAVES_SOCKETS = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-"""The Docker SDK does, wherever nobody answers."""
+"""The Docker SDK leaves a socket open if no engine answers."""
 
 
 class OwnEngine(LocalHost):
@@ -38,10 +38,10 @@ class OwnEngine(LocalHost):
         return self._daemons[-1]
 
     def say(self, text: str) -> None:
-        """Nobody wants to know."""
+        """Print nothing: the tests do not need the messages."""
 
     def begin(self) -> None:
-        """Have it answer."""
+        """Start it unless it already answers."""
         if not self.answers():
             start_by_hand(self, [NO_NETWORK, (*NO_NETWORK, *VFS)])
 
@@ -58,7 +58,7 @@ class OwnEngine(LocalHost):
             time.sleep(0.02)
 
     def remove(self) -> None:
-        """End it with everything that it left: containers whose engine was killed, mounts, files."""
+        """End it and remove what it left: containers whose engine was killed, mounts, files."""
         if self.is_running("dockerd"):
             self.end()
         for shim in self._shims():
@@ -71,7 +71,7 @@ class OwnEngine(LocalHost):
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _shims(self) -> list[int]:
-        """Guardians of containers, which a killed engine leaves behind."""
+        """The parent processes of containers, which continue to run if the engine is killed."""
         mark = f"{self._folder}/docker/containerd/containerd.sock".encode()
         return [process for process in _processes() if mark in _read(process, "cmdline") and process != os.getpid()]
 
@@ -81,7 +81,7 @@ class OwnEngine(LocalHost):
 
 @contextlib.contextmanager
 def own_engine(folder: Path) -> Generator[OwnEngine]:
-    """One that answers and has the sandbox's image; nothing is left of it afterwards."""
+    """A separate engine that answers and has the sandbox's image; it is removed afterwards."""
     engine = OwnEngine(folder)
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -107,7 +107,7 @@ def _processes() -> list[int]:
 
 
 def _state(process: int) -> list[str]:
-    """One letter, the parent's number and more; empty when the process is gone."""
+    """The fields of `stat` from the state on: one letter, then the parent's number; empty if the process has ended."""
     return _read(process, "stat").rpartition(b")")[2].decode().split()
 
 

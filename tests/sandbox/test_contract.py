@@ -89,7 +89,7 @@ def test_time_and_memory_are_measured_from_outside(sandboxed: Running) -> None:
     assert 0.02 < execution.cpu_s <= execution.wall_s * 1.2 + 0.1
 
 
-def test_inputs_are_evaluated_in_a_namespace_of_their_own(sandboxed: Running) -> None:
+def test_inputs_are_evaluated_in_their_own_namespace(sandboxed: Running) -> None:
     execution = sandboxed.call(
         "secret = 1\ndef f(x): return x", "[i * i for i in range(4)]", "secret", "Counter('aab')"
     )
@@ -142,7 +142,7 @@ def test_an_input_is_a_list_of_arguments_and_nothing_else(sandboxed: Running, te
         ("**{'a': [1], 'b': []}", "a=[1], b=[]", "[1]"),
     ],
 )
-def test_arguments_are_passed_by_place_and_by_keyword(
+def test_arguments_are_passed_by_position_and_by_keyword(
     sandboxed: Running, text: str, canonical: str, value: str
 ) -> None:
     [result] = sandboxed.call(ADD, text).results
@@ -168,17 +168,17 @@ def test_an_input_is_held_to_the_limits_too(sandboxed: Running, text: str) -> No
     assert not sandboxed.call("def f(x): return 1", text, limits=Limits(wall_s=0.5, memory_mib=64)).ok
 
 
-def test_comments_and_newlines_in_an_input_are_no_trouble(sandboxed: Running) -> None:
+def test_comments_and_newlines_in_an_input_are_allowed(sandboxed: Running) -> None:
     assert sandboxed.call(ADD, "[1,\n 2], # first\n [3]").results[0].value == "[1, 2, 3]"
     assert sandboxed.call(ADD, "1, 2 #").results[0].value == "3"
 
 
-def test_each_call_gets_arguments_of_its_own(sandboxed: Running) -> None:
+def test_each_call_gets_its_own_arguments(sandboxed: Running) -> None:
     [execution] = sandboxed.run(Job("def f(x):\n x.append(1)\n return x", ("[]", "x=[]")))
     assert [(result.value, result.is_repeatable) for result in execution.results] == [("[1]", True)] * 2
 
 
-def test_calls_that_disagree_in_one_process_are_told(sandboxed: Running) -> None:
+def test_calls_that_disagree_in_one_process_are_reported(sandboxed: Running) -> None:
     [execution] = sandboxed.run(Job("n = 0\ndef f():\n global n\n n += 1\n return n", ("",)))
     assert execution.ok
     assert not execution.results[0].is_repeatable

@@ -112,20 +112,20 @@ def test_without_root_the_user_is_told_what_to_do_and_nothing_is_touched() -> No
     assert (host.commands, host.starts) == ([], [])
 
 
-def test_where_there_is_no_apt_get_the_user_installs_it() -> None:
+def test_without_apt_get_the_user_has_to_install_it() -> None:
     with pytest.raises(EngineUnavailable, match="neither Debian nor Ubuntu"):
         ensure(FakeHost(programs=()))
 
 
-def test_a_missing_engine_is_installed_and_started_and_both_are_said() -> None:
-    host = FakeHost(programs=["apt-get", "docker"])  # a client alone is no engine
+def test_a_missing_engine_is_installed_and_started_and_both_steps_are_printed() -> None:
+    host = FakeHost(programs=["apt-get", "docker"])  # a client alone is not an engine
     ensure(host)
     assert host.commands == ["apt-get -qq update", "apt-get -qq -y --no-install-recommends install docker.io"]
     assert host.starts == [()]
     assert [text.split(":")[1].split()[0] for text in host.said] == ["installing", "starting"]
 
 
-def test_an_installation_that_fails_is_said() -> None:
+def test_an_installation_that_fails_is_reported() -> None:
     host = FakeHost(programs=["apt-get"])
     host.apt_works = False
     with pytest.raises(EngineUnavailable, match=r"apt-get install docker\.io` failed"):
@@ -151,22 +151,22 @@ def test_systemd_starts_its_own_service() -> None:
     ("works_with", "attempts"),
     [((), 1), (NO_NETWORK, 2), (("--storage-driver=vfs",), 3), ((*NO_NETWORK, "--storage-driver=vfs"), 4)],
 )
-def test_dockerd_is_asked_for_less_each_time_it_gives_up(works_with: Sequence[str], attempts: int) -> None:
+def test_dockerd_is_started_with_fewer_features_after_each_failure(works_with: Sequence[str], attempts: int) -> None:
     host = FakeHost(works_with=works_with)
     ensure(host)
     assert host.starts == list(VARIANTS[:attempts])
     assert not host.daemons[-1].is_terminated
 
 
-def test_when_every_attempt_fails_its_last_words_are_shown_and_nothing_is_left_running() -> None:
+def test_when_every_attempt_fails_the_end_of_the_log_is_shown_and_nothing_is_left_running() -> None:
     host = FakeHost()
     host.works_with = None
-    with pytest.raises(EngineUnavailable, match=r"(?s)does not come up .*DOCKER_HOST.*no luck"):
+    with pytest.raises(EngineUnavailable, match=r"(?s)does not answer on this machine.*DOCKER_HOST.*no luck"):
         ensure(host)
     assert all(daemon.is_terminated for daemon in host.daemons)
 
 
-def test_losing_the_race_against_another_make_is_no_failure() -> None:
+def test_losing_the_race_against_another_process_is_not_a_failure() -> None:
     host = FakeHost()
     host.works_with = None
     host.is_up_after_sleeps = 1
@@ -208,7 +208,7 @@ def test_the_local_host_runs_commands_and_reads_the_end_of_the_log(tmp_path: Pat
 @pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("dockerd") is None, reason="starting dockerd needs root and dockerd"
 )
-def test_an_engine_of_one_s_own_really_starts(
+def test_a_separate_engine_really_starts(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path_factory.mktemp("e")  # short: a socket's path has 107 characters at most

@@ -159,13 +159,10 @@ class _Runner:
         run = next((run for run in runs if not run.ok), runs[0])
         if run.status is Status.FORBIDDEN:
             return held_by_screen(case)
-        is_accepted = all(run.ok and run.is_repeatable for run in runs) and _agree(runs)
-        later: list[RunResult] = []
-        if is_accepted:
-            later = [(await self._execution(job)).results[0] for job in jobs * LATER_RUNS]
-        has_varied = is_accepted and not (case.may_be_constant and _agree([*runs, *later]))
-        value = run.value if is_accepted else ""
-        return result_of(case, Observation(str(run.status), is_accepted, value, has_varied=has_varied))
+        if not all(run.ok and run.is_repeatable for run in runs) or not _agree(runs):
+            return result_of(case, Observation(str(run.status), accepted=False, value=""))
+        later = [(await self._execution(job)).results[0] for job in jobs * LATER_RUNS]
+        return result_of(case, _seen_of_accepted(case, runs, later))
 
     def _job(self, case: Case, slot: int) -> Job:
         program = self.decoys.fill_in(case.program)
@@ -198,10 +195,20 @@ class _Runner:
         return execution.wall_s > allowed_s or elapsed_s > allowed_s + 10
 
 
+def _seen_of_accepted(case: Case, runs: Sequence[RunResult], later: Sequence[RunResult]) -> Observation:
+    """What is seen of a program that validation accepted. If it only fails later, the status is of that failure."""
+    has_varied = not (case.may_be_constant and _agree([*runs, *later]))
+    decisive = runs[0]
+    if _agree([*runs, *(run for run in later if run.ok)]):
+        decisive = next((run for run in later if not run.ok), decisive)
+    return Observation(str(decisive.status), accepted=True, value=runs[0].value, has_varied=has_varied)
+
+
 def _can_be_due_to_load(result: AttackResult) -> bool:
     """A busy machine can delay a program or the clean-up after it; the case then runs again by itself."""
     is_odd = result.outcome is AttackOutcome.HELD and not result.is_expected
-    has_failed_later = result.outcome is AttackOutcome.UNDETECTED and result.case.may_be_constant
+    is_undetected = result.outcome is AttackOutcome.UNDETECTED
+    has_failed_later = is_undetected and result.case.may_be_constant and result.status != Status.OK
     return result.outcome is AttackOutcome.ALIVE or is_odd or has_failed_later
 
 

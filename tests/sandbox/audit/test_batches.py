@@ -96,6 +96,23 @@ async def test_a_lock_of_another_process_delays_the_records_and_not_the_event_lo
     assert len(opened.transactions) == 3, "refused, written in a thread, and all that arrived meanwhile"
 
 
+async def test_a_thread_that_waits_for_another_process_does_not_block_the_event_loop(
+    opened: Opened, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(tmp_path / "run.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        anchoring = asyncio.create_task(asyncio.to_thread(opened.log.anchor, 1))
+        await asyncio.sleep(0.1)
+        appending = asyncio.create_task(opened.log.append([record(1)]))
+        started = asyncio.get_running_loop().time()
+        await asyncio.sleep(0.1)
+        waited_s = asyncio.get_running_loop().time() - started
+        other.execute("COMMIT")
+        await asyncio.gather(anchoring, appending)
+    assert waited_s < 10
+    assert opened.num_records == 2
+
+
 async def test_a_failure_is_raised_to_all_who_share_the_transaction_and_the_next_one_is_tried(opened: Opened) -> None:
     opened.connection.execute("PRAGMA query_only = ON")
     with opened.log.running():

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,10 +19,10 @@ from docker.models.containers import Container, ContainerCollection
 
 from sandbox import DockerExecutor, EngineUnavailable, ImageMissing, Job, Limits, SandboxError
 from sandbox.docker import image
-from sandbox.docker.backend import OWNER_LABEL, remove_orphans
+from sandbox.docker.backend import OWNER_LABEL, DockerBackend, remove_orphans
 from sandbox.docker.engine import connect
 from sandbox.host import seccomp
-from sandbox.host.container import owner
+from sandbox.host.container import ContainerLimits, owner
 
 ADD = "def f(x): return x + 1"
 
@@ -93,9 +94,9 @@ def test_containers_end_with_the_process_that_owns_them(client: docker.DockerCli
         "import asyncio, os\nfrom sandbox import DockerExecutor\nfrom sandbox.host.container import owner\n"
         "async def main():\n await DockerExecutor().__aenter__()\n print(owner(), flush=True)\n os._exit(1)\nasyncio.run(main())"
     )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
-    label = told.stdout.strip()
-    assert label, told.stderr
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    label = done.stdout.strip()
+    assert label, done.stderr
     for _ in range(50):
         if not own_containers(client, label):
             return
@@ -136,6 +137,26 @@ class LostReplies:
 
     def lose_next(self) -> None:
         self._next_is_lost = True
+
+
+async def test_a_container_is_removed_if_opening_its_stream_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, other_end = socket.socketpair()
+    removed: list[str] = []
+
+    async def cancelled(**_: object) -> None:
+        raise asyncio.CancelledError
+
+    def start(_: int) -> tuple[str, socket.socket]:
+        return "its name", stream
+
+    backend = DockerBackend("any", ContainerLimits(), runtime=None)
+    monkeypatch.setattr(backend, "_start", start)
+    monkeypatch.setattr(backend, "_remove", removed.append)
+    monkeypatch.setattr(asyncio, "open_connection", cancelled)
+    with other_end, pytest.raises(asyncio.CancelledError):
+        await backend.open(0)
+    assert removed == ["its name"]
+    assert stream.fileno() == -1
 
 
 @pytest.mark.parametrize(("kind", "verb"), [(ContainerCollection, "create"), (Container, "start")])

@@ -138,3 +138,39 @@ class SlowOnce(InProcessExecutor):
 async def test_a_case_that_overruns_is_run_again_with_nothing_beside_it(slow: int, outcome: str) -> None:
     [result] = await run_matrix([SlowOnce(slow)], [ESCAPES])
     assert result.outcome == outcome
+
+
+class LaterRuns(InProcessExecutor):
+    """Every validation agrees; the first later runs end as listed, all others as validation did."""
+
+    def __init__(self, *later: RunResult) -> None:
+        super().__init__()
+        self._later = list(later)
+
+    async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+        if jobs[0].program == HEALTH:
+            return [execution(RunResult(Status.OK, "", "[0, 0]", ""))]
+        is_later = len(jobs) == 1 and self._later
+        return [execution(self._later.pop(0) if is_later else RunResult(Status.OK, "", "1", "")) for _ in jobs]
+
+
+SLOW = RunResult(Status.TIMEOUT, "", "", "timeout limit passed")
+DIFFERENT = RunResult(Status.OK, "", "2", "")
+
+
+@pytest.mark.parametrize(
+    ("later", "outcome"),
+    [
+        ([], AttackOutcome.HELD),
+        ([SLOW], AttackOutcome.HELD),
+        ([SLOW] * 8, AttackOutcome.UNDETECTED),
+        ([DIFFERENT], AttackOutcome.UNDETECTED),
+        ([SLOW, DIFFERENT], AttackOutcome.UNDETECTED),
+    ],
+)
+async def test_a_later_run_that_failed_is_confirmed_and_a_different_value_is_final(
+    later: list[RunResult], outcome: AttackOutcome
+) -> None:
+    case = replace(VARIES, may_be_constant=True, expected=frozenset({Status.OK, Status.TIMEOUT}))
+    [result] = await run_matrix([LaterRuns(*later)], [case])
+    assert result.outcome is outcome

@@ -145,11 +145,11 @@ async def test_training_runs_only_the_required_checks() -> None:
 async def test_a_failed_required_check_is_named_with_advice() -> None:
     with pytest.raises(IsolationTooWeak) as refused:
         await require_isolation(AnsweringExecutor(STRONG | {"routes": ["192.0.2.1"], "strangers": ["7 \x1b[2Jsshd"]}))
-    told = str(refused.value)
-    assert "network, TCP: required no route, found 192.0.2.1" in told
-    assert "give the guest no network" in told
-    assert "azr doctor" in told
-    assert "\x1b" not in told
+    message = str(refused.value)
+    assert "network, TCP: required no route, found 192.0.2.1" in message
+    assert "give the guest no network" in message
+    assert "azr doctor" in message
+    assert "\x1b" not in message
 
 
 async def test_weak_rows_do_not_stop_training() -> None:

@@ -30,7 +30,7 @@ def test_threads_may_share_it() -> None:
         assert [execution.results[0].value for execution in executions] == [str(i) for i in range(20)]
 
 
-def test_an_executor_that_does_not_start_is_told_and_leaves_no_thread() -> None:
+def test_an_executor_that_does_not_start_reports_it_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     sandbox = Blocking(Failing())
     with pytest.raises(SandboxError, match="no engine"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -51,3 +52,15 @@ def test_an_owner_is_an_orphan_only_if_it_certainly_ended() -> None:
     assert not is_orphan(owner())
     assert is_orphan(f"{boot}:{namespace}:{unused}")
     assert not is_orphan(f"another-boot:{namespace}:{unused}")
+    assert not is_orphan(f"{boot}:{namespace}:not a number")
+
+
+def test_a_process_of_another_user_that_proc_hides_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    boot, namespace, _ = owner().split(":")
+    hidden = int(Path("/proc/sys/kernel/pid_max").read_text()) + 1
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not is_orphan(f"{boot}:{namespace}:{hidden}")

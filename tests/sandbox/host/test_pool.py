@@ -101,7 +101,7 @@ class Factory:
         return self.containers[-1]
 
     async def check(self) -> None:
-        """There is no engine that could be away."""
+        """The fake engine always answers."""
 
     def close(self) -> None:
         raise NotImplementedError
@@ -166,7 +166,7 @@ def test_a_container_that_hangs_is_replaced_after_the_worst_case(monkeypatch: py
     assert statuses(outcome(Factory(), jobs("a", "hangs", "b"))) == [Status.OK, Status.KILLED, Status.OK]
 
 
-def test_text_that_is_not_canonical_is_no_value() -> None:
+def test_decoding_text_that_is_not_canonical_fails() -> None:
     assert statuses(outcome(Factory(), jobs("forges", "a"))) == [Status.NOT_A_VALUE, Status.OK]
 
 
@@ -247,7 +247,7 @@ def test_no_job_is_charged_for_an_engine_that_went_away_however_often(monkeypatc
     assert statuses(outcome(engine, jobs("a", "b", "c"))) == [Status.OK] * 3
 
 
-def test_an_engine_that_stays_away_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_stays_away_is_reported_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "CHECK_EVERY_S", 0.0)
     monkeypatch.setattr(pool, "ABSENCE_S", 0.1)
     with pytest.raises(EngineUnavailable, match=r"went away in the middle of the work(.|\n)*--resume"):

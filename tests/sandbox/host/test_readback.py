@@ -76,7 +76,7 @@ def called(reply: Reply, *inputs: str) -> list[tuple[Status, str, bool]]:
     return [(result.status, result.value, result.is_repeatable) for result in results]
 
 
-def test_values_that_differ_are_not_repeatable_and_order_of_a_dict_is_no_difference() -> None:
+def test_values_that_differ_are_not_repeatable_and_the_order_of_a_dict_does_not_matter() -> None:
     assert called(read(lines("1", "2")), "0") == [(Status.OK, "1", False)]
     assert called(read(lines("{1: 2, 3: 4}", "{3: 4, 1: 2}")), "0") == [(Status.OK, "{1: 2, 3: 4}", True)]
 

@@ -115,14 +115,14 @@ def unified_host(folder: Path, handed_down: str) -> Path:
     return process
 
 
-def test_version_2_groups_are_made_in_the_nearest_folder_that_hands_all_controllers_down(tmp_path: Path) -> None:
+def test_version_2_groups_are_made_in_the_nearest_folder_that_delegates_all_controllers(tmp_path: Path) -> None:
     found = cgroup.find(unified_host(tmp_path, "cpu memory pids"))
     assert isinstance(found, cgroup.Parents)
     assert found.is_unified
     assert set(found.folders.values()) == {tmp_path / "cgroup" / "user"}
 
 
-def test_a_host_that_hands_no_memory_controller_down_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_a_host_that_delegates_no_memory_controller_is_reported_with_what_is_missing(tmp_path: Path) -> None:
     assert cgroup.find(unified_host(tmp_path, "cpu pids")) == "no control group for memory, pids, cpu can be made here"
 
 
@@ -196,7 +196,7 @@ def started() -> None:
     asyncio.run(scenario())
 
 
-def test_missing_bubblewrap_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_bubblewrap_is_reported_with_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(EngineUnavailable, match="apt-get install bubblewrap"):
         started()

@@ -220,9 +220,10 @@ def test_ordinary_spellings_are_read(text: str, value: Any) -> None:
         "Fraction('1/3')", "Fraction(1, 0)", "Fraction(0.5)", "Decimal('x')", "Decimal('sNaN')", "Decimal(0.1)", "range(0)(1)", "range(1, 2, 0)",
         "range(1.0)", "float('1')", "float(b'1')", "complex('1')", "date(2020, 13, 1)", "date(b'abcd')", "datetime(b'0123456789')", "timedelta(days=10**10)",
         "timezone(1)", "datetime.timezone.max", "Counter('aab')", "Counter(a=1)", "deque(maxlen=-1)", "deque([], wrong=1)", "True()", "nan()", "\u0661", "\uff4ean",
+        "defaultdict(exit().x, {})", "defaultdict([1].x, {})", "defaultdict((lambda: 1).x, {})", "defaultdict(1, {})", "defaultdict()",
     ],
 )  # fmt: skip
-def test_whatever_computes_or_is_no_value_is_refused(text: str) -> None:
+def test_text_that_computes_or_is_not_a_value_is_refused(text: str) -> None:
     with pytest.raises(NotCanonical):
         decode(text)
 
@@ -327,7 +328,7 @@ class _Name(str):
 
 
 @pytest.mark.parametrize("name", ["", "a b", "1", "class", "None", "a=1, b", "x\n", "\u017f", "\ud800", _Name("x")])
-def test_what_is_no_name_is_written_as_no_keyword(name: str) -> None:
+def test_a_keyword_that_is_not_a_name_is_not_written(name: str) -> None:
     with pytest.raises(NotAValue):
         arguments_text(Arguments((), {name: 1}))
 
@@ -405,7 +406,7 @@ class _Zone(datetime.tzinfo):
      datetime.datetime(2020, 1, 1, tzinfo=_Zone()), decimal.Decimal("sNaN"), memoryview(b""), iter([]), {}.keys()),
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_objects_of_other_types_are_no_values(value: Any) -> None:
+def test_objects_of_other_types_are_not_values(value: Any) -> None:
     with pytest.raises(NotAValue):
         encode(value)
 
@@ -414,7 +415,7 @@ def test_a_namedtuple_is_its_tuple() -> None:
     assert encode(_Point(1, 2)) == "(1, 2)"
 
 
-def test_self_reference_is_no_value() -> None:
+def test_an_object_that_contains_itself_is_not_a_value() -> None:
     knot: list[Any] = []
     knot.append({"again": (knot,)})
     with pytest.raises(NotAValue):
