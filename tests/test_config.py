@@ -57,7 +57,7 @@ def test_an_unknown_key_is_refused_with_file_line_and_nearest_neighbour(
         ('[advantage]\nestimator = "ppo"\n', r"run\.toml:2: advantage\.estimator = 'ppo'"),
         (
             '[learner]\nlearning_rate = "fast"\n',
-            r"run\.toml:2: learner\.learning_rate = 'fast': Input should be a valid number$",
+            r"run\.toml:2: learner\.learning_rate = 'fast': .* number$",
         ),
         ("learner = 3\n", r"run\.toml:1: learner = 3: this is a table, .* for example learner\.learning_rate"),
     ],

@@ -161,7 +161,8 @@ def verify(
     _say(f"head {found.head.hash}")
     if found.num_after_anchor:
         _say(
-            f"{found.num_after_anchor} records were written after the last anchor; if later ones were deleted, this check cannot tell"
+            f"{found.num_after_anchor} records were written after the last anchor; "
+            "if later ones were deleted, this check cannot detect it"
         )
     raise typer.Exit(int(bool(found.damage)))
 
