@@ -80,7 +80,7 @@ def list_records(  # noqa: PLR0913  # each argument is an option of the command
 
 @app.command()
 def show(run: Run, record: Annotated[int, typer.Argument(metavar="ID", help="As `azr audit list` shows it.")]) -> None:
-    """Show all of one record: program, inputs, values, limits, isolation, resource usage, place in the chain.
+    """Show one record in full: program, inputs, values, limits, isolation, resource usage, place in the chain.
 
     Example: azr audit show runs/nano-seed0 4711
     """
