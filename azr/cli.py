@@ -28,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     help="""Absolute Zero self-play: one language model proposes code-reasoning tasks, an isolated sandbox checks them,
-the same model solves them, and both roles are trained on what really ran.
+the same model solves them, and both roles are trained on the results.
 
 Start with **azr train nano**: the whole training loop on a laptop, in minutes.""",
 )
@@ -45,7 +45,7 @@ def plan(
     config: ConfigFile,
     gpu: Annotated[str, typer.Option(help="a100-80gb, h100-80gb, h200-141gb or rtx4090-24gb.")] = "h100-80gb",
     completion: Annotated[
-        int | None, typer.Option("--completion", min=1, help="Mean tokens per completion; 500 is assumed.")
+        int | None, typer.Option("--completion", min=1, help="Mean tokens per completion; default: 500.")
     ] = None,
     overrides: Overrides = [],
     as_json: AsJson = False,
@@ -72,7 +72,7 @@ def doctor(
     ] = False,
     as_json: AsJson = False,
     attacks: Annotated[
-        bool, typer.Option("--attacks", help="Run the hostile programs instead and print the attack matrix.")
+        bool, typer.Option("--attacks", help="Run hostile programs and texts instead, and count those that succeed.")
     ] = False,
     overrides: Overrides = [],
 ) -> None:

@@ -137,8 +137,16 @@ def _explain(detail: ErrorDetails, *, path: Path, text: str, origins: dict[str, 
     key = ".".join(str(part) for part in detail["loc"] if isinstance(part, str))
     where = origins.get(key) or f"{path}{_line_of(text, key)}"
     if detail["type"] != "extra_forbidden":
-        return f"{where}: {key} = {detail['input']!r}: {detail['msg']}"
+        return f"{where}: {key} = {detail['input']!r}: {_wanted(detail, key)}"
     return f"{where}: there is no key `{key}`{_nearest(key)}"
+
+
+def _wanted(detail: ErrorDetails, key: str) -> str:
+    """What the value has to be; pydantic's own words, unless they describe Python rather than the config."""
+    if detail["type"] == "model_type":
+        example = next((known for known in known_keys() if known.startswith(f"{key}.")), f"{key}.sub")
+        return f"this is a table, not a value; set one of its keys, for example {example}"
+    return detail["msg"].split(", unable to parse")[0].removeprefix("Value error, ")
 
 
 def _nearest(key: str) -> str:

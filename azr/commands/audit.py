@@ -60,6 +60,8 @@ def list_records(  # noqa: PLR0913  # each argument is an option of the command
     """List records, the newest last.
 
     Model text is escaped: it cannot move the cursor, colour the screen or forge a line.
+
+    Example: azr audit list runs/nano-seed0 --status timeout --limit 10
     """
     from azr.audit.listing import Filters, chosen, list_row, list_table
 
@@ -78,7 +80,10 @@ def list_records(  # noqa: PLR0913  # each argument is an option of the command
 
 @app.command()
 def show(run: Run, record: Annotated[int, typer.Argument(metavar="ID", help="As `azr audit list` shows it.")]) -> None:
-    """Show all of one record: program, inputs, values, limits, isolation, resource usage, place in the chain."""
+    """Show one record in full: program, inputs, values, limits, isolation, resource usage, place in the chain.
+
+    Example: azr audit show runs/nano-seed0 4711
+    """
     from azr.audit.listing import details
 
     with _reading(run) as reader:
@@ -92,12 +97,17 @@ def replay(
     records: Annotated[list[int], typer.Argument(metavar="ID...", help="As `azr audit list` shows them.")],
     backend: Annotated[str, typer.Option(help="docker or jail; default: the backend in the run's config.")] = "",
     overrides: Annotated[
-        list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override one config key. Repeatable.")
+        list[str],
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override one config key, e.g. --set sandbox.wall_s=5. Repeatable."
+        ),
     ] = [],  # noqa: B006  # typer only reads the default
 ) -> None:
     """Run records again with their recorded limits and compare status, inputs and values; exit code 1 on a difference.
 
     Also reports if the image, system-call filter, kernel or Python has changed since.
+
+    Example: azr audit replay runs/nano-seed0 4711 4712
     """
     from azr.audit.replay import Replayed
     from azr.audit.replay import replay as replay_records
@@ -126,11 +136,13 @@ def verify(
         typer.Option(help="A copy of anchors.jsonl that was kept elsewhere; default: the one beside the log."),
     ] = None,
 ) -> None:
-    """Check that nothing was changed since it was written; exit code 1 if something was.
+    """Check that the log was not changed after it was written; exit code 1 if it was.
 
     Detects changed, inserted, deleted, reordered and repeated records, missing texts and dropped triggers.
     Truncation or a rewritten log can only be detected with an anchor that the attacker could not change:
     copy anchors.jsonl elsewhere while the run goes on.
+
+    Example: azr audit verify runs/nano-seed0 --anchors /backup/anchors.jsonl
     """
     from sandbox.audit.chain import verify as verify_log
 
@@ -149,7 +161,8 @@ def verify(
     _say(f"head {found.head.hash}")
     if found.num_after_anchor:
         _say(
-            f"{found.num_after_anchor} records after the last anchor: if the last ones were deleted, it cannot be seen"
+            f"{found.num_after_anchor} records were written after the last anchor; "
+            "if later ones were deleted, this check cannot detect it"
         )
     raise typer.Exit(int(bool(found.damage)))
 
@@ -159,6 +172,8 @@ def reverify(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> N
     """Recompute every verdict and reward from the log and compare with the stored ones; exit code 1 on a mismatch.
 
     Nothing is executed. Of a step that was repeated after a resume, only the last repetition counts.
+
+    Example: azr audit reverify runs/nano-seed0
     """
     from azr.audit.reverify import reverify as reverify_run
     from azr.runs.directory import RunDirectory
@@ -180,12 +195,15 @@ def reverify(run: Annotated[Path, typer.Argument(help="A run directory.")]) -> N
 @app.command()
 def export(
     run: Run,
-    output: Annotated[Path, typer.Option(help="File to write.")],
+    output: Annotated[Path, typer.Option(help="File to write; its folder must exist.")],
     form: Annotated[
         Literal["jsonl", "parquet"], typer.Option("--format", help="parquet needs pip install 'azr[parquet]'.")
     ] = "jsonl",
 ) -> None:
-    """Write all records to a file, with their texts: JSON lines in ASCII, or Parquet."""
+    """Write all records to a file, with their texts: JSON lines in ASCII, or Parquet.
+
+    Example: azr audit export runs/nano-seed0 --format parquet --output log.parquet
+    """
     from azr.audit.export import write_jsonl, write_parquet
 
     with _reading(run) as reader:

@@ -77,7 +77,10 @@ def _settings(model: str, config: Path | None, overrides: Sequence[str]) -> Conf
         return configfile.load(configfile.find(config), [f'model.path="{model}"', *overrides])
     if model == "nano":
         return configfile.load(configfile.packaged("nano"), overrides)
-    raise ConfigError(f"{model} is not a run directory. To evaluate a model, also pass --config.")
+    raise ConfigError(
+        f"{model} is not a run directory: it has no config.toml. To evaluate a model, also pass --config, for example "
+        "--config qwen2.5-coder-3b."
+    )
 
 
 def _is_run(path: str) -> bool:

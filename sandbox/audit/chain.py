@@ -99,7 +99,8 @@ def _check_schema(connection: sqlite3.Connection, found: _Found) -> None:
     try:
         there = {_text(name): _text(sql) for name, sql in connection.execute(query)}
     except sqlite3.Error as error:
-        raise AuditError(f"the file cannot be read as an SQLite database: {error}") from error
+        advice = "give a run directory, or a file written with --audit; a damaged log must be restored from a copy"
+        raise AuditError(f"the file cannot be read as an SQLite database: {error}; {advice}") from error
     for name, sql in SCHEMA.items():
         if name not in there:
             found.add("schema", -1, f"{sql.split('(')[0].split(' BEFORE')[0].removeprefix('CREATE ')} is missing")

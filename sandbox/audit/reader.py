@@ -112,7 +112,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
         AuditError: the file does not exist or cannot be opened.
     """
     if not path.is_file():
-        raise AuditError(f"there is no audit log {path}")
+        raise AuditError(f"there is no audit log {path}. Give a run directory, or a file written with --audit")
     with reading():
         connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, timeout=BUSY_TIMEOUT_S)
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -128,7 +128,9 @@ def reading() -> Generator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise AuditError(f"the audit log cannot be read: {error}; {SEE_VERIFY}") from error
+        is_other = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB
+        advice = "give a run directory, or a file written with --audit" if is_other else SEE_VERIFY
+        raise AuditError(f"the audit log cannot be read: {error}; {advice}") from error
 
 
 def job_of(body: Body, texts: Mapping[str, str]) -> Job:

@@ -75,7 +75,9 @@ def translated(what_failed: str) -> Generator[None]:
     except ImageNotFound as error:
         raise ImageMissing(f"{what_failed}. Build its image with `azr image build`: {error}") from error
     except DockerException as error:
-        raise SandboxError(f"{what_failed}: {error}") from error
+        is_runtime = "unknown runtime" in str(error).lower()
+        advice = ". Install this runtime, or choose another with sandbox.runtime; `docker info` lists them"
+        raise SandboxError(f"{what_failed}: {error}{advice if is_runtime else ''}") from error
     except OSError as error:
         raise _unavailable(error) from error
 
