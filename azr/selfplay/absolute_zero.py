@@ -72,7 +72,8 @@ async def play_step(game: Game) -> PlayedStep:
 async def play(game: Game, clock: StageClock) -> tuple[list[Episode], list[Attempt]]:
     """Every call of the policy: the episodes, and the answers to the solve set.
 
-    The attempts at a batch start once the batch is validated, the solve set once all batches are.
+    The attempts at a batch start once the batch is validated. The solve set starts once all batches are validated, with
+    overlap beside the attempts, else after them.
     """
 
     async def attempt_batch(name: str, proposing: Awaitable[list[Proposed]]) -> list[Attempted]:
@@ -85,6 +86,8 @@ async def play(game: Game, clock: StageClock) -> tuple[list[Episode], list[Attem
         ]
         attempting = [group.create_task(attempt_batch(name, batch)) for name, batch in proposing]
         proposed = [one for _, batch in proposing for one in await batch]
+        if not game.config.overlap:
+            await asyncio.gather(*attempting)  # stage after stage: the seconds of each stage are its own
         solved = await solve(game.drawing("solve"), accepted(proposed), clock)
     return make_episodes(game, [one for batch in attempting for one in batch.result()]), solved
 

@@ -267,3 +267,34 @@ async def test_a_broken_sandbox_ends_all_running_calls(continuous: bool) -> None
         await play_step(replace(one, batches_continuously=continuous))
     assert len(ended) == (4 if continuous else 2)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_without_overlap_the_solve_set_is_asked_once_all_attempts_are_verified() -> None:
+    """Otherwise the seconds of the two stages would be counted as one."""
+    latency = random.Random(0)
+    policy = Unsteady(by_stream, latency)
+    unfinished: list[int] = []
+
+    class Counting(UnsteadyExecutor):
+        num_running = 0
+
+        async def run(self, jobs: Sequence[Job]) -> list[Execution]:
+            self.num_running += 1
+            try:
+                return await super().run(jobs)
+            finally:
+                self.num_running -= 1
+
+    executor = Counting(latency)
+
+    async def generate(prompts: Sequence[str], num_samples: int, stream: str) -> list[list[Completion]]:
+        if "solve" in stream:
+            unfinished.append(executor.num_running)
+        return await policy(prompts, num_samples, stream)
+
+    played = playing(policy, latency, continuous=False, overlap=False)
+    await play_step(replace(played, generate=generate, executor=executor))
+    stages = [name for stream in policy.streams for name in ("attempt", "solve") if name in stream]
+    assert stages == sorted(stages)
+    assert unfinished
+    assert not unfinished[0]
