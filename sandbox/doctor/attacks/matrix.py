@@ -28,6 +28,8 @@ from sandbox.types import Execution, Executor, Job, Limits, RunResult, Status
 LIMITS = Limits(wall_s=1.0, cpu_s=1.0, memory_mib=128)
 GRACE_S = 1.0
 """A run, or a process that it started, counts as alive if it exists this long after the limit."""
+CONFIRMATIONS = 2
+"""How often a case is run again if its result can be due to load."""
 SLOTS = (0, 1)
 LATER_RUNS = 2
 HEALTH = """import os
@@ -87,9 +89,17 @@ async def run_matrix(
         await asyncio.gather(*(run_all(runner) for runner in runners))
         for place, case in enumerate(cases):
             if _can_be_due_to_load(results[place]):
-                again = runners[0].repeated(case) if case.goal is Goal.VARY else runners[0].result(case, SLOTS[0])
-                results[place] = await again
+                results[place] = await _confirmed(case, runners[0])
     return [results[place] for place in range(len(cases))]
+
+
+async def _confirmed(case: Case, runner: _Runner) -> AttackResult:
+    """The case run again by itself: held only if it is held every time."""
+    again = [
+        await (runner.repeated(case) if case.goal is Goal.VARY else runner.result(case, SLOTS[0]))
+        for _ in range(CONFIRMATIONS)
+    ]
+    return next((one for one in again if one.outcome is not AttackOutcome.HELD or not one.is_expected), again[-1])
 
 
 def counts(results: Sequence[AttackResult]) -> dict[str, dict[AttackOutcome, int]]:

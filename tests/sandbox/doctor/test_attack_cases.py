@@ -147,6 +147,10 @@ class LaterRuns(InProcessExecutor):
         super().__init__()
         self._later = list(later)
 
+    @property
+    def num_left(self) -> int:
+        return len(self._later)
+
     async def run(self, jobs: Sequence[Job]) -> list[Execution]:
         if jobs[0].program == HEALTH:
             return [execution(RunResult(Status.OK, "", "[0, 0]", ""))]
@@ -174,3 +178,15 @@ async def test_a_later_run_that_failed_is_confirmed_and_a_different_value_is_fin
     case = replace(VARIES, may_be_constant=True, expected=frozenset({Status.OK, Status.TIMEOUT}))
     [result] = await run_matrix([LaterRuns(*later)], [case])
     assert result.outcome is outcome
+
+
+async def test_a_case_that_fails_in_one_confirmation_of_two_is_not_held() -> None:
+    case = replace(VARIES, may_be_constant=True, expected=frozenset({Status.OK, Status.TIMEOUT}))
+    same = RunResult(Status.OK, "", "1", "")
+    counting = LaterRuns(*[same] * 100)
+    await run_matrix([counting], [case])
+    num_later = 100 - counting.num_left
+    first_pass, confirmed = [SLOW, *[same] * (num_later - 1)], [same] * num_later
+    [held] = await run_matrix([LaterRuns(*first_pass, *confirmed)], [case])
+    [undetected] = await run_matrix([LaterRuns(*first_pass, *confirmed, SLOW)], [case])
+    assert (held.outcome, undetected.outcome) == (AttackOutcome.HELD, AttackOutcome.UNDETECTED)
