@@ -22,6 +22,7 @@ MAX_DEPTH = 136
 MAX_OPERATORS = 1000
 """In one sum or product. Python's parser gives up at about 2,000, depending on the depth of the caller's stack."""
 
+_SHORT_INT = re.compile("-?(?:0|[1-9][0-9]{0,17})")
 _T = TypeVar("_T")
 
 
@@ -39,6 +40,8 @@ def decode(text: str, max_chars: int = MAX_TEXT) -> Any:
     Raises:
         NotCanonical: the text is not a value written out, or exceeds a bound.
     """
+    if _is_short_int(text, max_chars):
+        return int(text)
     if not text.strip():
         raise NotCanonical("the text is empty")
     return _read(text, max_chars, "", _Reader(None).value)
@@ -53,7 +56,14 @@ def decode_arguments(text: str, arithmetic: bool = False, max_chars: int = MAX_T
     Raises:
         NotCanonical: the text is not a list of values and `name=value`, repeats a name, or exceeds a bound.
     """
+    if _is_short_int(text, max_chars):
+        return Arguments((int(text),), {})
     return _read(text, max_chars, "_", _Reader(Arithmetic() if arithmetic else None).arguments)
+
+
+def _is_short_int(text: str, max_chars: int) -> bool:
+    """Most values of most runs: read without a syntax tree."""
+    return len(text) <= max_chars and _SHORT_INT.fullmatch(text) is not None
 
 
 def _read(text: str, max_chars: int, function: str, read: Callable[[Any], _T]) -> _T:

@@ -464,3 +464,19 @@ def test_same_is_pythons_equality_with_nan_equal_to_nan(left: Any, right: Any, p
 def test_values_of_one_text_are_the_same_and_of_two_are_not_strictly(left: Any, right: Any) -> None:
     if encode(left) == encode(right):
         assert same(left, right, strict=True)
+
+
+@pytest.mark.parametrize("text", ["0", "-0", "7", "-12", "9" * 18, "-" + "1" * 18])
+def test_short_ints_are_read_as_any_other_value(text: str) -> None:
+    """They take a way of their own; ` 7` and `(7)` take the usual one."""
+    assert decode(text) == decode(f" {text}") == decode(f"({text})")
+    assert decode_arguments(text) == decode_arguments(f" {text}")
+    with pytest.raises(NotCanonical):
+        decode(text, len(text) - 1)
+
+
+@pytest.mark.parametrize("text", ["007", "-", "7;", "\u0661", "1_0_", "7 7", "-\n7;"])
+def test_what_only_looks_like_a_short_int_is_refused(text: str) -> None:
+    for read in (decode, decode_arguments):
+        with pytest.raises(NotCanonical):
+            read(text)
