@@ -9,12 +9,13 @@ from typing import Any
 
 
 @functools.cache
-def bare_forks(programs: tuple[tuple[str, str], ...]) -> list[float]:
-    """Seconds of each (program, input) in a bare fork: fork, compile, exec, call, `repr` over a pipe, reap.
+def bare_forks(programs: tuple[tuple[str, str], ...], count: int) -> list[float]:
+    """Seconds of `count` bare forks, over (program, input) in turn.
 
-    This is the least that running a program in a fresh Python process takes. Cached, because a run calls twice.
+    Each is a fork, compile, exec, call, `repr` over a pipe and reap: the least that running a program in a fresh Python
+    process takes. Cached, because a run calls twice.
     """
-    return [_bare_fork(program, text) for program, text in programs]
+    return [_bare_fork(*programs[turn % len(programs)]) for turn in range(count)]
 
 
 def _bare_fork(program: str, text: str) -> float:

@@ -109,10 +109,18 @@ async def test_latency_keeps_exactly_that_many_jobs_in_flight(in_flight: int) ->
 
 def test_a_bare_fork_takes_time_and_is_measured_once_per_process() -> None:
     programs = ((DOUBLE.program, "21"), (DOUBLE.program, "1"))
-    seconds = inside.bare_forks(programs)
-    assert len(seconds) == 2
+    seconds = inside.bare_forks(programs, 3)
+    assert len(seconds) == 3
     assert min(seconds) > 0
-    assert inside.bare_forks(programs) is seconds
+    assert inside.bare_forks(programs, 3) is seconds
+
+
+async def test_programs_that_exceed_one_value_together_can_still_be_forked() -> None:
+    jobs = [Job(f"def f(x):\n    return x  # {number} {'-' * 9000}", ("1",)) for number in range(10)]
+    executor = Watching()
+    assert await load.forks_per_s(executor, load.cycled(jobs, 40), processes=1) > 0
+    [sent] = executor.jobs[-1].inputs
+    assert 9000 < len(sent) < 40_000
 
 
 async def play_small(rows: Sequence[ProgramRow], executor: InProcessExecutor, *, repeat: int = 0) -> StepFigures:
