@@ -262,7 +262,7 @@ def test_ctrl_c_stops_after_the_step_with_a_checkpoint(story: dict[str, Any]) ->
     assert "stopping after this step" in said
     last = read(story["folder"] / "metrics.jsonl")[-1]["step"]
     assert newest(story["folder"]) == last < 9
-    assert re.search(rf"stopped after step {last} of 9", said)
+    assert re.search(rf"Stopped after step {last} of 9", said)
 
 
 def test_a_checkpoint_holds_what_every_part_needs(story: dict[str, Any]) -> None:
