@@ -220,7 +220,7 @@ def test_an_update_that_is_not_finite_is_no_update(value: float) -> None:
 
 
 async def test_thoughts_are_steered_elsewhere(tmp_path: Path) -> None:
-    with pytest.raises(PolicyError, match="local policy only"):
+    with pytest.raises(PolicyError, match="only the local policy"):
         await policy_of(Trainer(tmp_path, Engine())).generate(["a"], Sampling(1.0, 1.0, 8, thinking="off"))
 
 

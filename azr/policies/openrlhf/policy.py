@@ -23,7 +23,7 @@ from azr.policies.openrlhf.stock import (
     SampledText,
     SamplingParams,
 )
-from azr.policies.randomness import Counters
+from azr.policies.randomness import Counters, Stream
 from azr.types import Completion, TrainingSample
 
 
@@ -62,7 +62,7 @@ class OpenRLHFPolicy:
         rows = self._tokenize(prompts)
         with _ray_errors("generate"):
             answers = await asyncio.gather(
-                *(self._complete(row, sampling, stream.seed_of(place)) for place, row in enumerate(rows))
+                *(self._complete(row, sampling, _seed(stream, place)) for place, row in enumerate(rows))
             )
         return [self._completions(row, answer) for row, answer in zip(rows, answers, strict=True)]
 
@@ -134,6 +134,11 @@ class OpenRLHFPolicy:
 
     def _completions(self, row: Sequence[int], answer: RequestOutput) -> list[Completion]:
         return [completion(self._trainer.tokenizer, row, _continuation(sampled)) for sampled in answer.outputs]
+
+
+def _seed(stream: Stream, place: int) -> int:
+    """62 bits: vLLM's seeds are signed 64-bit numbers, and it adds the number of each further sample of a prompt."""
+    return stream.seed_of(place) >> 1
 
 
 def _continuation(sampled: SampledText) -> Continuation:
