@@ -189,8 +189,9 @@ async def test_a_worker_that_neither_answers_nor_reacts_to_a_ping_is_restarted()
     silent.hangs = True
     async with cluster(silent, FakeWorker("b"), silence_s=0.02) as executor:
         assert await values(executor, range(20)) == right(20)
-        await asyncio.sleep(0.02)
-        assert silent.num_starts == 2
+        async with asyncio.timeout(30):
+            while silent.num_starts < 2:  # more often on a busy machine: it stays silent
+                await asyncio.sleep(0.01)
 
 
 async def test_a_slow_worker_that_reacts_to_pings_is_waited_for() -> None:
