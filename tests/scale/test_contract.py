@@ -67,6 +67,7 @@ def test_every_declared_method_has_the_parameters_of_the_real_one(name: str) -> 
 
 
 def test_the_border_s_other_symbols_are_there() -> None:
+    assert all(hasattr(stock, name) for name in stock.__all__)
     assert {"generate", "sleep", "wake_up"} <= set(dir(real("RolloutRayActor")))
     assert list(inspect.signature(real("RolloutRayActor").generate).parameters)[1:3] == [
         "prompt_token_ids",

@@ -203,14 +203,40 @@ if TYPE_CHECKING:
     def wait_for(references: Sequence[Awaitable[Any]]) -> list[Any]: ...
 
 else:
-    import ray  # noqa: F401
-    from openrlhf.trainer import ppo_trainer  # noqa: F401
-    from openrlhf.trainer.ppo_trainer import BasePPOTrainer  # noqa: F401
+    import ray
+    from openrlhf.trainer import ppo_trainer
+    from openrlhf.trainer.ppo_trainer import BasePPOTrainer
     from openrlhf.trainer.ppo_utils.experience import Experience
     from openrlhf.trainer.ppo_utils.experience_maker import RemoteExperienceMaker
-    from openrlhf.utils.utils import get_tokenizer  # noqa: F401
-    from ray import get as wait_for  # noqa: F401
-    from ray.exceptions import RayError, RayTaskError  # noqa: F401
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # noqa: F401
-    from vllm import SamplingParams  # noqa: F401
-    from vllm.sampling_params import RequestOutputKind  # noqa: F401
+    from openrlhf.utils.utils import get_tokenizer
+    from ray import get as wait_for
+    from ray.exceptions import RayError, RayTaskError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+__all__ = [
+    "Arguments",
+    "BasePPOTrainer",
+    "Experience",
+    "NodeAffinitySchedulingStrategy",
+    "Ray",
+    "RayActorGroup",
+    "RayError",
+    "RayTaskError",
+    "Remote",
+    "RemoteExperienceMaker",
+    "RequestOutput",
+    "RequestOutputKind",
+    "RolloutRayActor",
+    "SampledLogprobs",
+    "SampledText",
+    "SamplingParams",
+    "Strategy",
+    "Tokenizer",
+    "TrainerModule",
+    "get_tokenizer",
+    "ppo_trainer",
+    "ray",
+    "wait_for",
+]
